@@ -62,6 +62,10 @@ class ObjectNotFoundError(ObjectStoreError):
     """The named object does not exist."""
 
 
+class RangeError(ObjectStoreError):
+    """The range asked for does not lie inside the object."""
+
+
 class PreconditionFailedError(ObjectStoreError):
     """A conditional put lost: the object exists already, or its version is another."""
 
@@ -100,6 +104,16 @@ class MountpointError(ZerofsError):
     """The mountpoint cannot be used: missing, not a directory, busy, already mounted, or not a zerofs mount."""
 
     exit_code = 20
+
+
+class UnsupportedFormatError(ZerofsError):
+    """The volume was made by a newer zerofs, with a format or a feature that this one does not know."""
+
+    exit_code = 21
+
+
+class ReadOnlyError(ZerofsError):
+    """A change was asked of a volume that was opened for reading only."""
 
 
 class ClosedError(ZerofsError):

@@ -1,0 +1,94 @@
+"""A volume in memory for engine tests: one store, any number of openings, tiny limits."""
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from zerofs.ids import KeyId
+from zerofs.lsm.engine import open_engine
+from zerofs.lsm.format.manifest import WriterInfo
+from zerofs.lsm.manifests import ManifestStore
+from zerofs.lsm.options import LsmOptions
+from zerofs.lsm.recovery import create_volume
+from zerofs.lsm.storage import Sealers, Storage
+from zerofs.lsm.witness import Witness
+from zerofs.objectstore.memory import MemoryStore
+from zerofs.telemetry.metrics import Metrics
+from zerofs.transform.compression import Compression
+from zerofs.transform.frame import Kind, Sealer
+from zerofs.world import World
+
+VOLUME_ID = bytes(range(16))
+TINY = LsmOptions(
+    memtable_size_bytes=64 * 1024,
+    chunk_sst_size_bytes=256 * 1024,
+    meta_sst_size_bytes=8 * 1024,
+    block_size_bytes=1024,
+    seal_batch_size_bytes=64 * 1024,
+    inline_frames_size_bytes=64 * 1024,
+    wal_frames_size_bytes=256 * 1024,
+    dirty_limit_bytes=1024 * 1024,
+    sync_timeout_s=5.0,
+)
+WRITER = WriterInfo(host="here", pid=1, mountpoint="/mnt")
+
+
+def make_sealers(volume_id: bytes = VOLUME_ID, key: bytes = b"k" * 32) -> Sealers:
+    def sealer(kind: Kind) -> Sealer:
+        return Sealer(
+            volume_id=volume_id,
+            kind=kind,
+            subkeys={KeyId(1): bytes(a ^ kind for a in key)},
+            current=KeyId(1),
+            compression=Compression.parse("zstd-1"),
+        )
+
+    return Sealers(
+        block=sealer(Kind.META_BLOCK),
+        index=sealer(Kind.META_INDEX),
+        chunk=sealer(Kind.CHUNK),
+        directory=sealer(Kind.CHUNK_DIRECTORY),
+        wal=sealer(Kind.WAL),
+        manifest=sealer(Kind.MANIFEST),
+    )
+
+
+class Bed:
+    """One store, as several writers and readers would share it."""
+
+    def __init__(self, folder: Path, *, options: LsmOptions = TINY, cache_bytes: int = 256 * 1024) -> None:
+        self.world = World()
+        self.store = MemoryStore()
+        self.folder = folder
+        self.options = options
+        self.cache_bytes = cache_bytes
+        self.metrics = Metrics()
+
+    def storage(self, store=None) -> Storage:
+        return Storage(
+            store=store or self.store,
+            world=self.world,
+            sealers=make_sealers(),
+            volume_id=VOLUME_ID,
+            metrics=self.metrics,
+            cache_memory_bytes=self.cache_bytes,
+        )
+
+    async def create(self) -> None:
+        storage = self.storage()
+        await create_volume(storage, ManifestStore(storage), WRITER)
+
+    @asynccontextmanager
+    async def open(self, *, store=None, host: str = "here", **kwargs):
+        """An engine. `host` names whose memory of the volume is used."""
+        async with open_engine(
+            self.storage(store),
+            self.options,
+            writer=WRITER,
+            witness=Witness(self.folder / host, VOLUME_ID),
+            **kwargs,
+        ) as engine:
+            yield engine
+
+
+class Crash(Exception):
+    """Raised inside an open block: the engine ends as if the process had died."""

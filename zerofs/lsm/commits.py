@@ -1,0 +1,147 @@
+"""What was committed and is not in the trees yet: the active memtable, the unsynced set, the frozen memtables.
+
+Every key of the unsynced set is in the active memtable, because a memtable is only frozen by the cut that empties the
+set. Nothing here awaits, so each method is atomic.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from zerofs.lsm.chunk import Chunk
+from zerofs.lsm.chunkwriter import ChunkWriter
+from zerofs.lsm.flusher import Frozen
+from zerofs.lsm.format.rows import DELETE, PUT
+from zerofs.lsm.memtable import Entry, Memtable, Value
+from zerofs.lsm.ranges import KeyRanges
+from zerofs.lsm.reader import Slice
+from zerofs.lsm.wal import Cut
+from zerofs.units import CHUNK_SIZE
+
+CHUNK_PREFIX = b"chunk"
+
+ROW_BYTES = 100
+"""A row of metadata, about."""
+
+
+class Missing:
+    """The type of MISSING: no memtable knows the key, the trees must be asked."""
+
+
+MISSING = Missing()
+
+
+class Commits:
+    """The rows above the current version."""
+
+    def __init__(self, chunk_writer: ChunkWriter | None, recovered: Memtable, seqno: int) -> None:
+        self._chunk_writer = chunk_writer
+        self.active = recovered
+        self.frozen: list[Frozen] = []
+        """Oldest first."""
+        self._unsynced: dict[bytes, Entry] = {}
+        self._unsynced_ranges = KeyRanges()
+        self.seqno = seqno
+        """Of the newest commit."""
+        self._cut_seqno = seqno
+        self.live_chunk_bytes = 0
+        """Upper bound of the bytes in live chunk values that no cut has encoded yet."""
+
+    @property
+    def has_unsynced(self) -> bool:
+        """Whether anything was committed since the last cut."""
+        return self.seqno > self._cut_seqno
+
+    @property
+    def unsynced_row_bytes(self) -> int:
+        """About what the rows of the unsynced set take in a WAL object."""
+        return ROW_BYTES * len(self._unsynced)
+
+    def commit(self, rows: Iterable[tuple[bytes, Value | None]], delete_ranges: Sequence[tuple[bytes, bytes]]) -> None:
+        """One operation: range deletes, then rows."""
+        active, unsynced = self.active, self._unsynced
+        for start, stop in delete_ranges:
+            for key in active.delete_range(start, stop):
+                self._supersede(unsynced.pop(key, None))
+            self._unsynced_ranges.add(start, stop)
+        for key, value in rows:
+            entry: Entry = value
+            if key.startswith(CHUNK_PREFIX):
+                old = unsynced.get(key)
+                if old is not value:
+                    self._supersede(old)
+                    entry = self._take_chunk(key, value)
+            active.put(key, entry)
+            unsynced[key] = entry
+        self.seqno += 1
+
+    def _take_chunk(self, key: bytes, value: Value | None) -> Entry:
+        if type(value) is bytes:
+            assert self._chunk_writer is not None, "a reader commits nothing"
+            chunk = Chunk(key, value)
+            self._chunk_writer.add(chunk)
+            return chunk
+        if value is not None:
+            self.live_chunk_bytes += CHUNK_SIZE
+        return value
+
+    def _supersede(self, old: Entry) -> None:
+        """An unsynced value was overwritten: if it is a chunk, nobody will need its frame."""
+        if type(old) is Chunk:
+            old.dead = True
+        elif old is not None and type(old) is not bytes:
+            self.live_chunk_bytes = max(0, self.live_chunk_bytes - CHUNK_SIZE)
+
+    def cut(self, *, freeze: bool) -> tuple[Cut | None, Frozen | None]:
+        """Take the unsynced set, live values encoded; with `freeze`, also freeze the active memtable behind it.
+
+        The cut is None when nothing was committed. The frozen memtable learns its WAL id once the cut is stored.
+        """
+        cut = None
+        if self.has_unsynced:
+            rows, self._unsynced = self._unsynced, {}
+            ranges, self._unsynced_ranges = self._unsynced_ranges, KeyRanges()
+            for key, entry in rows.items():
+                if entry is not None and type(entry) is not bytes and type(entry) is not Chunk:
+                    rows[key] = encoded = self._encode(key, entry)
+                    self.active.put(key, encoded)
+            cut = Cut(rows=rows, ranges=ranges, first_seqno=self._cut_seqno + 1, last_seqno=self.seqno)
+            self._cut_seqno = self.seqno
+            self.live_chunk_bytes = 0
+        frozen = None
+        if freeze:
+            frozen = Frozen(memtable=self.active, last_seqno=self.seqno)
+            self.frozen.append(frozen)
+            self.active = Memtable()
+        return cut, frozen
+
+    def _encode(self, key: bytes, entry: Entry) -> Entry:
+        encoded: bytes = entry.encode()  # type: ignore[union-attr]  # only live values come here
+        if not key.startswith(CHUNK_PREFIX):
+            return encoded
+        return self._take_chunk(key, encoded) if encoded else None
+
+    def lookup(self, key: bytes) -> Entry | Missing:
+        """The newest entry of a key above the trees, None if deleted there, MISSING if unknown there."""
+        entry = self.active.rows.get(key, MISSING)
+        if entry is not MISSING:
+            return entry
+        if self.active.hides(key):
+            return None
+        for frozen in reversed(self.frozen):
+            entry = frozen.memtable.rows.get(key, MISSING)
+            if entry is not MISSING:
+                return entry
+            if frozen.memtable.hides(key):
+                return None
+        return MISSING
+
+    def slices(self, start: bytes, stop: bytes, limit: int) -> list[Slice]:
+        """The memtables as sources of a scan, newest first."""
+        memtables = [self.active, *(frozen.memtable for frozen in reversed(self.frozen))]
+        return [_slice(memtable, start, stop, limit) for memtable in memtables if memtable]
+
+
+def _slice(memtable: Memtable, start: bytes, stop: bytes, limit: int) -> Slice:
+    keys = memtable.keys_between(start, stop, limit)
+    rows = [(key, DELETE if (entry := memtable.rows[key]) is None else PUT, entry) for key in keys]
+    bound = keys[-1] + b"\0" if len(keys) == limit else stop
+    return Slice(rows, bound, memtable.ranges)

@@ -1,0 +1,1 @@
+"""Every byte that the engine stores: pure codecs, bytes in, values out."""

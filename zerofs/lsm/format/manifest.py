@@ -1,0 +1,180 @@
+"""The manifest: one version of the whole volume (docs/format/objects.md, decision 0003).
+
+    manifest object   header ‖ body frame                     sections: body, nothing
+
+    body, opened (fixed fields little-endian, others varint):
+        8     manifest id
+        16    epoch token of this manifest's epoch
+        32    SHA-256 of the predecessor object; zero for the first
+        8     created at, ns since 1970, i64: shown to people, never decides anything
+        …     writer: host (length, bytes), pid (varint), mountpoint (length, bytes)
+        1     closed, u8: 1 when the writer ended cleanly with this manifest
+        8     WAL mark: rows of WAL objects up to this id are all in the trees; 0 = none
+        16    put-id of the WAL object at the mark
+        8     last sequence number in the trees
+        …     token count, then for each: epoch (varint), token (16 bytes)
+        …     tree count, then for each: prefix (length, bytes), run count, then for each run, newest first:
+                  flags (varint; 1 = its first SST holds range deletes), SST count, then for each SST:
+                  epoch, counter, object size, index length, row count, first key, last key
+
+The epoch itself and the put-id stand in the header, whose first 48 bytes are AAD of the body.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+
+from zerofs.errors import CorruptionError
+from zerofs.ids import EPOCH_TOKEN_SIZE, PUT_ID_SIZE
+from zerofs.lsm.format.names import MAX_COUNTER, MAX_EPOCH, SstId, sst_name
+from zerofs.lsm.format.rows import MAX_KEY_SIZE
+from zerofs.lsm.format.sst import MAX_INDEX_SIZE, MAX_OBJECT_SIZE
+from zerofs.lsm.format.wal import NO_PUT_ID
+from zerofs.units import MIB
+from zerofs.wire import Reader, Writer
+
+DIGEST_SIZE = 32
+NO_DIGEST = bytes(DIGEST_SIZE)
+MAX_MANIFEST_SIZE = 256 * MIB
+MAX_SSTS = 1 << 20
+MAX_RUNS = 1 << 12
+MAX_TOKENS = 1 << 20
+MAX_TREES = 16
+MAX_TEXT_SIZE = 4096
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class SstInfo:
+    """A meta SST as the manifest knows it. Keys are inclusive; an SST of range deletes alone has no keys."""
+
+    sst: SstId
+    size_bytes: int
+    index_length: int
+    row_count: int
+    first_key: bytes
+    last_key: bytes
+
+    @property
+    def name(self) -> str:
+        """The object name."""
+        return sst_name(self.sst)
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Run:
+    """SSTs with ascending, disjoint key ranges; `has_range_deletes`: the index of the first one holds some."""
+
+    ssts: tuple[SstInfo, ...]
+    has_range_deletes: bool = False
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Tree:
+    """All rows whose keys start with `prefix`: runs, newest first."""
+
+    prefix: bytes
+    runs: tuple[Run, ...] = ()
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class WriterInfo:
+    """Who wrote a manifest: shown to whoever takes the volume over."""
+
+    host: str
+    pid: int
+    mountpoint: str
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Manifest:
+    """One version of the volume. `tokens` holds the token of every epoch that a live object was made under."""
+
+    manifest_id: int
+    epoch: int
+    token: bytes
+    put_id: bytes
+    predecessor_digest: bytes = NO_DIGEST
+    created_at_ns: int
+    writer: WriterInfo
+    closed: bool = False
+    """Whether the writer ended cleanly with this manifest, so that nobody is taken over."""
+    wal_mark: int = 0
+    wal_mark_put_id: bytes = NO_PUT_ID
+    last_seqno: int = 0
+    tokens: dict[int, bytes] = field(default_factory=dict)
+    trees: tuple[Tree, ...] = ()
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The body of a manifest; epoch and put-id travel in the header."""
+    out = Writer().u64(manifest.manifest_id).raw(manifest.token).raw(manifest.predecessor_digest)
+    out.i64(manifest.created_at_ns)
+    out.sized(manifest.writer.host.encode()).uvarint(manifest.writer.pid).sized(
+        manifest.writer.mountpoint.encode("utf-8", "surrogateescape")
+    )
+    out.u8(int(manifest.closed)).u64(manifest.wal_mark).raw(manifest.wal_mark_put_id).u64(manifest.last_seqno)
+    out.uvarint(len(manifest.tokens))
+    for epoch, token in sorted(manifest.tokens.items()):
+        out.uvarint(epoch).raw(token)
+    out.uvarint(len(manifest.trees))
+    for tree in manifest.trees:
+        out.sized(tree.prefix).uvarint(len(tree.runs))
+        for run in tree.runs:
+            out.uvarint(int(run.has_range_deletes)).uvarint(len(run.ssts))
+            for sst in run.ssts:
+                out.uvarint(sst.sst[0]).uvarint(sst.sst[1]).uvarint(sst.size_bytes).uvarint(sst.index_length)
+                out.uvarint(sst.row_count).sized(sst.first_key).sized(sst.last_key)
+    return out.getvalue()
+
+
+def decode_manifest(data: bytes, *, epoch: int, put_id: bytes, name: str) -> Manifest:
+    """A manifest from its body and the two header fields. Raises CorruptionError naming the object."""
+    reader = Reader(data, name)
+    manifest = Manifest(
+        manifest_id=reader.u64(),
+        epoch=epoch,
+        token=reader.raw(EPOCH_TOKEN_SIZE),
+        put_id=put_id,
+        predecessor_digest=reader.raw(DIGEST_SIZE),
+        created_at_ns=reader.i64(),
+        writer=_read_writer(reader),
+        closed=bool(reader.u8()),
+        wal_mark=reader.u64(),
+        wal_mark_put_id=reader.raw(PUT_ID_SIZE),
+        last_seqno=reader.u64(),
+        tokens={reader.bounded(MAX_EPOCH): reader.raw(EPOCH_TOKEN_SIZE) for _ in range(reader.bounded(MAX_TOKENS))},
+        trees=tuple(_read_tree(reader, name) for _ in range(reader.bounded(MAX_TREES))),
+    )
+    reader.expect_end()
+    if manifest.tokens.get(epoch) != manifest.token:
+        raise CorruptionError(f"{name}: does not hold the token of its own epoch")
+    return manifest
+
+
+def _read_writer(reader: Reader) -> WriterInfo:
+    host = reader.sized(MAX_TEXT_SIZE).decode("utf-8", "replace")
+    pid = reader.uvarint()
+    return WriterInfo(host=host, pid=pid, mountpoint=reader.sized(MAX_TEXT_SIZE).decode("utf-8", "surrogateescape"))
+
+
+def _read_tree(reader: Reader, name: str) -> Tree:
+    prefix = reader.sized(MAX_KEY_SIZE)
+    return Tree(prefix=prefix, runs=tuple(_read_run(reader, name) for _ in range(reader.bounded(MAX_RUNS))))
+
+
+def _read_run(reader: Reader, name: str) -> Run:
+    flags = reader.bounded(1)
+    ssts = tuple(_read_sst(reader) for _ in range(reader.bounded(MAX_SSTS)))
+    if not ssts or any(left.last_key >= right.first_key for left, right in itertools.pairwise(ssts)):
+        raise CorruptionError(f"{name}: a run is empty or its SSTs overlap")
+    return Run(ssts=ssts, has_range_deletes=bool(flags))
+
+
+def _read_sst(reader: Reader) -> SstInfo:
+    return SstInfo(
+        sst=(reader.bounded(MAX_EPOCH), reader.bounded(MAX_COUNTER)),
+        size_bytes=reader.bounded(MAX_OBJECT_SIZE),
+        index_length=reader.bounded(MAX_INDEX_SIZE),
+        row_count=reader.uvarint(),
+        first_key=reader.sized(MAX_KEY_SIZE),
+        last_key=reader.sized(MAX_KEY_SIZE),
+    )

@@ -1,0 +1,137 @@
+"""Meta SSTs: written whole, read block by block through the caches."""
+
+from collections.abc import Sequence
+
+from zerofs.errors import CorruptionError
+from zerofs.lsm.format.header import HEADER_SIZE, META_SST_MAGIC, Header, encode_header
+from zerofs.lsm.format.manifest import SstInfo
+from zerofs.lsm.format.names import SstId, sst_name
+from zerofs.lsm.format.rows import Row, Rows, decode_rows
+from zerofs.lsm.format.sst import MAX_BLOCK_SIZE, MAX_INDEX_SIZE, SstIndex, decode_index, place
+from zerofs.lsm.ranges import KeyRanges
+from zerofs.lsm.sealing import nonces_needed, seal_meta_sst
+from zerofs.lsm.storage import Storage
+from zerofs.transform.frame import Sealer
+from zerofs.world import Lane
+
+
+async def put_meta_sst(
+    storage: Storage, sst: SstId, token: bytes, rows: Sequence[Row], ranges: KeyRanges, block_size_bytes: int
+) -> SstInfo:
+    """Encode, seal and store one SST. `rows` in ascending key order; may be empty when there are range deletes."""
+    name = sst_name(sst)
+
+    def work(nonces: bytes) -> tuple[SstInfo, list[bytes]]:
+        sealed = seal_meta_sst(
+            rows,
+            ranges,
+            block_size_bytes=block_size_bytes,
+            name=name,
+            token=token,
+            nonces=nonces,
+            sealers=(storage.sealers.block, storage.sealers.index),
+        )
+        header = encode_header(
+            Header(
+                magic=META_SST_MAGIC,
+                epoch=sst[0],
+                put_id=put_id,
+                volume_id=storage.volume_id,
+                first_length=sealed.blocks_length,
+                second_length=len(sealed.index),
+            )
+        )
+        body = [header, *sealed.blocks, sealed.index]
+        info = SstInfo(
+            sst=sst,
+            size_bytes=sum(map(len, body)),
+            index_length=len(sealed.index),
+            row_count=sealed.row_count,
+            first_key=sealed.first_key,
+            last_key=sealed.last_key,
+        )
+        return info, body
+
+    put_id = storage.new_put_id()
+    nonces = storage.nonces(nonces_needed(rows, block_size_bytes))
+    info, body = await storage.world.offload(Lane.CPU, work, nonces)
+    await storage.create(name, body, put_id)
+    storage.metrics.add("meta_ssts")
+    storage.metrics.add("meta_sst_bytes", info.size_bytes)
+    return info
+
+
+class SstReader:
+    """Reads the meta SSTs of a manifest. `tokens`: epoch → token, from that manifest."""
+
+    def __init__(self, storage: Storage, tokens: dict[int, bytes]) -> None:
+        self._storage = storage
+        self._tokens = tokens
+
+    async def index(self, info: SstInfo) -> SstIndex:
+        """The index of an SST: one GET of its tail when it is in no cache."""
+        cached = self._storage.indexes.get(info.sst)
+        if cached is not None:
+            return cached
+        offset = info.size_bytes - info.index_length
+        frame = await self._fetch(info.name, offset, info.index_length)
+        text = await self._open(self._storage.sealers.index, info, offset, frame, MAX_INDEX_SIZE)
+        index = decode_index(text, blocks_length=offset - HEADER_SIZE, what=info.name)
+        self._storage.indexes.put(info.sst, index, index.size_bytes)
+        return index
+
+    def cached_block(self, info: SstInfo, number: int) -> Rows | None:
+        """A block, if it is in memory."""
+        return self._storage.blocks.get((info.sst, number))
+
+    async def block(self, info: SstInfo, index: SstIndex, number: int) -> Rows:
+        """One block of an SST: from memory, the disk cache or the store."""
+        cached = self._storage.blocks.get((info.sst, number))
+        if cached is not None:
+            return cached
+        offset = index.offsets[number]
+        frame = await self._fetch(info.name, offset, index.offsets[number + 1] - offset)
+        text = await self._open(self._storage.sealers.block, info, offset, frame, MAX_BLOCK_SIZE)
+        rows = decode_rows(text, f"{info.name} at byte {offset}")
+        self._storage.blocks.put((info.sst, number), rows, rows.size_bytes)
+        return rows
+
+    async def _fetch(self, name: str, offset: int, length: int) -> bytes:
+        storage = self._storage
+        if storage.disk_cache is not None:
+            (cached,) = await storage.disk_cache.get_many([disk_key(name, offset)])
+            if cached is not None and len(cached) == length:
+                return cached
+        frame = await storage.get_part(name, offset, length)
+        storage.metrics.add("block_fetches")
+        if storage.disk_cache is not None:
+            storage.disk_cache.put(disk_key(name, offset), frame)
+        return frame
+
+    async def _open(self, sealer: Sealer, info: SstInfo, offset: int, frame: bytes, limit: int) -> bytes:
+        """Open a frame; one that came damaged from the disk cache is fetched again once."""
+        storage = self._storage
+        where = place(info.name, offset, self._token(info))
+        try:
+            return sealer.open(frame, where, limit)
+        except CorruptionError as error:
+            if storage.disk_cache is not None:
+                await storage.disk_cache.discard(disk_key(info.name, offset))
+            again = await storage.get_part(info.name, offset, len(frame))
+            if again == frame:
+                raise CorruptionError(f"{info.name} at byte {offset}: {error}") from error
+            try:
+                return sealer.open(again, where, limit)
+            except CorruptionError as second:
+                raise CorruptionError(f"{info.name} at byte {offset}: {second}") from second
+
+    def _token(self, info: SstInfo) -> bytes:
+        try:
+            return self._tokens[info.sst[0]]
+        except KeyError:
+            raise CorruptionError(f"{info.name}: the manifest holds no token for its epoch") from None
+
+
+def disk_key(name: str, offset: int) -> bytes:
+    """What the disk cache knows a frame by."""
+    return f"{name}@{offset}".encode("ascii")

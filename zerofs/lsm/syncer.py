@@ -1,0 +1,232 @@
+"""Cuts and their WAL objects, freezes and their flushes: the two services that make commits durable (decision 0004)."""
+
+import logging
+from collections.abc import Callable
+
+import trio
+
+from zerofs.errors import FencedError, UnavailableError, ZerofsError
+from zerofs.lsm.chunk import Chunk
+from zerofs.lsm.chunkwriter import ChunkWriter
+from zerofs.lsm.commits import Commits
+from zerofs.lsm.flusher import Flusher, Frozen
+from zerofs.lsm.format.manifest import Manifest
+from zerofs.lsm.options import LsmOptions
+from zerofs.lsm.signal import Signal
+from zerofs.lsm.storage import Storage
+from zerofs.lsm.wal import Cut, WalWriter
+from zerofs.lsm.witness import Seen, Witness
+from zerofs.units import NS_PER_S
+
+log = logging.getLogger(__name__)
+
+GATHER_SHARE = 0.05
+"""After a group, the next cut waits at most this part of the last append's time for as many waiters."""
+
+
+class Syncer:
+    """Owned by one engine. `run_wal` and `run_flushes` must be running."""
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        options: LsmOptions,
+        commits: Commits,
+        chunk_writer: ChunkWriter,
+        wal: WalWriter,
+        flusher: Flusher,
+        manifest: Manifest,
+        witness: Witness,
+        progress: Signal,
+    ) -> None:
+        self._storage = storage
+        self._options = options
+        self._commits = commits
+        self._chunk_writer = chunk_writer
+        self._wal = wal
+        self._flusher = flusher
+        self._witness = witness
+        self.manifest = manifest
+        """The current version."""
+        self.durable_seqno = commits.seqno
+        """Everything up to here is in the store."""
+        self.failure: ZerofsError | None = None
+        """Why nothing will ever be stored again: fenced, or a bug. Set once."""
+        self.oldest_unsynced_ns: int | None = None
+        """Monotonic time of the oldest commit that is not durable."""
+        self._progress = progress
+        self._waiters = 0
+        self._sync_wanted = trio.Event()
+        self._flush_wanted = False
+        self._frozen_wanted = trio.Event()
+        self._carried_bytes = 0
+        self._closing = False
+        self._record_witness()
+
+    def committed(self) -> None:
+        """To be called after each commit: starts a flush when the memtable is full."""
+        if self.oldest_unsynced_ns is None:
+            self.oldest_unsynced_ns = self._storage.world.monotonic_ns()
+        if self._commits.active.size_bytes >= self._options.memtable_size_bytes and not self._flush_wanted:
+            self.want_flush()
+
+    def want_sync(self) -> None:
+        """Have everything committed so far stored soon, without waiting."""
+        self._sync_wanted.set()
+
+    def want_flush(self) -> None:
+        """Have the active memtable flushed soon, without waiting."""
+        self._flush_wanted = True
+        self._sync_wanted.set()
+
+    async def sync(self) -> None:
+        """Everything committed before the call is durable on return.
+
+        Raises UnavailableError at the deadline (the data stays, and goes on being tried), FencedError for good.
+        """
+        target = self._commits.seqno
+        self._raise_failure()
+        if self.durable_seqno >= target:
+            return
+        self.want_sync()
+        await self._wait_until(lambda: self.durable_seqno >= target, "sync")
+
+    async def flush(self) -> None:
+        """Sync, and everything committed before the call is in the trees on return; the WAL mark follows."""
+        target = self._commits.seqno
+        self._raise_failure()
+        if self.manifest.last_seqno >= target and self.manifest.wal_mark == self._wal.last_id and not self._closing:
+            return
+        self.want_flush()
+        before = self.manifest.manifest_id
+        await self._wait_until(
+            lambda: self.manifest.last_seqno >= target and self.manifest.manifest_id > before, "flush"
+        )
+
+    async def close(self) -> None:
+        """Flush for the last time; the manifest says that this writer ended cleanly. Nothing may be committed after."""
+        self._closing = True
+        await self.flush()
+
+    async def run_wal(self) -> None:
+        """Serve cuts until cancelled or fenced."""
+        try:
+            while True:
+                await self._sync_wanted.wait()
+                self._sync_wanted = trio.Event()
+                await self._cut_once()
+        except ZerofsError as error:
+            self._fail(error)
+
+    async def run_flushes(self) -> None:
+        """Serve frozen memtables until cancelled or fenced."""
+        try:
+            while True:
+                await self._frozen_wanted.wait()
+                self._frozen_wanted = trio.Event()
+                while self._commits.frozen and self._commits.frozen[0].wal_put_id:
+                    await self._flush_once(self._commits.frozen[0])
+        except ZerofsError as error:
+            self._fail(error)
+
+    async def _cut_once(self) -> None:
+        waiters, started_ns = self._waiters, self._storage.world.monotonic_ns()
+        freeze = self._worth_freezing()
+        if freeze:
+            self._flush_wanted = False
+        # atomic: the cut, the freeze and the age of what comes after belong to one instant
+        cut, frozen = self._commits.cut(freeze=freeze)
+        self.oldest_unsynced_ns, oldest_ns = None, self.oldest_unsynced_ns
+        if cut is not None:
+            try:
+                await self._append(cut)
+            except BaseException:
+                self.oldest_unsynced_ns = oldest_ns
+                raise
+            self.durable_seqno = cut.last_seqno
+            self._record_witness()
+        if frozen is not None:
+            frozen.wal_id, frozen.wal_put_id = self._wal.last_id, self._wal.last_put_id
+            self._carried_bytes = 0
+            self._frozen_wanted.set()
+        self._progress.notify()
+        if waiters > 1:
+            await self._gather(waiters, self._storage.world.monotonic_ns() - started_ns)
+
+    def _worth_freezing(self) -> bool:
+        if len(self._commits.frozen) >= self._options.frozen_memtables_max:
+            return False
+        return (
+            self._flush_wanted
+            or self._carried_bytes >= self._options.wal_frames_size_bytes
+            or self._wal.last_id - self.manifest.wal_mark >= self._options.wal_objects_max
+        )
+
+    async def _append(self, cut: Cut) -> None:
+        pending = [chunk for chunk in cut.chunks() if not chunk.stored]
+        carried: list[Chunk] = []
+        if sum(chunk.size for chunk in pending) <= self._options.inline_frames_size_bytes:
+            carried = await self._chunk_writer.take(pending)
+        else:
+            await self._chunk_writer.store(pending)
+        self._storage.world.reached("sync_after_chunks_before_wal")
+        await self._wal.append(cut, carried)
+        self._storage.world.reached("sync_after_wal_before_wake")
+        for chunk in carried:
+            self._carried_bytes += len(chunk.frame or b"")
+            self._storage.keep_decoded(chunk)
+
+    async def _gather(self, waiters: int, append_ns: int) -> None:
+        """Keep a group whole: those that were just answered are about to come back with their next sync."""
+        with trio.move_on_after(GATHER_SHARE * append_ns / NS_PER_S):
+            while self._waiters < waiters:
+                await self._progress.wait()
+
+    async def _flush_once(self, frozen: Frozen) -> None:
+        self.manifest = await self._flusher.flush(frozen, self.manifest, closing=self._closing and not self._commits.active)
+        # atomic: the memtable leaves in the same instant as its rows are in the version
+        self._commits.frozen.pop(0)
+        self._record_witness()
+        self._storage.metrics.add("flushes")
+        if self._flush_wanted:
+            self._sync_wanted.set()
+        self._progress.notify()
+
+    async def _wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        self._waiters += 1
+        self._progress.notify()
+        try:
+            with trio.move_on_after(self._options.sync_timeout_s):
+                while not condition():
+                    self._raise_failure()
+                    await self._progress.wait()
+                return
+        finally:
+            self._waiters -= 1
+        why = self._storage.trouble or "it does not answer"
+        raise UnavailableError(
+            f"{what} not finished after {self._options.sync_timeout_s:g} s: the object store is in trouble: {why}. "
+            "The data stays in memory and goes on being tried"
+        )
+
+    def _record_witness(self) -> None:
+        self._witness.record(
+            Seen(
+                manifest_id=self.manifest.manifest_id,
+                manifest_put_id=self.manifest.put_id,
+                wal_id=self._wal.last_id,
+                wal_put_id=self._wal.last_put_id,
+            )
+        )
+
+    def _raise_failure(self) -> None:
+        if self.failure is not None:
+            raise type(self.failure)(*self.failure.args) from self.failure
+
+    def _fail(self, error: ZerofsError) -> None:
+        if self.failure is None:
+            self.failure = error
+            level = logging.ERROR if isinstance(error, FencedError) else logging.CRITICAL
+            log.log(level, "this mount stores nothing any more: %s", error)
+        self._progress.notify()
