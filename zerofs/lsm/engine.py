@@ -96,7 +96,8 @@ class Engine:
             self._storage.metrics.add("held_writes")
             if self._chunk_bytes() == 0 and not self._memtables_full():
                 return  # larger than the whole budget: alone, it may pass
-            syncer.want_sync()
+            if syncer.durable_seqno < self._commits.seqno:
+                syncer.want_sync()
             await self._progress.wait()
 
     def _memtables_full(self) -> bool:
@@ -141,10 +142,11 @@ class Engine:
         sources: list[Source] = [entry if type(entry) is Chunk or type(entry) is Pointer else None for entry in entries]
         if not any(sources):
             return entries  # type: ignore[return-value]  # values only
-        data = await self._chunk_reader.read(sources)
-        return [
-            found if source is not None else entry for entry, source, found in zip(entries, sources, data, strict=True)
-        ]
+        data: list[Value | None] = list(await self._chunk_reader.read(sources))
+        for position, entry in enumerate(entries):
+            if type(entry) is not Chunk and type(entry) is not Pointer:
+                data[position] = entry
+        return data
 
     async def contains(self, key: bytes) -> bool:
         """Whether the key has a value; never fetches chunk data."""

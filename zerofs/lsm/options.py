@@ -45,6 +45,9 @@ class LsmOptions:
     sync_timeout_s: float = 60.0
     """How long a sync waits for a store that does not answer. The data stays, and goes on being tried."""
 
+    close_timeout_s: float = 600.0
+    """How long the last flush of a mount waits; then the mount ends and says that data was not saved."""
+
     cache_memory_bytes: int = 96 * MIB
     """Decoded blocks, decoded chunks, and indexes in memory."""
 

@@ -35,10 +35,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-CREATE_DEADLINE_S = 30.0
+CREATE_DEADLINE_S = 5.0
 """How long one round of a conditional create resolves an unknown outcome before the trouble is reported."""
 
-PAUSE_S = (0.2, 5.0)
+PAUSE_S = (0.2, 2.0)
 """Shortest and longest pause between two rounds."""
 
 NONCE_SIZE = 24

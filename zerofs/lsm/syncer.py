@@ -194,10 +194,11 @@ class Syncer:
         self._progress.notify()
 
     async def _wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        timeout_s = self._options.close_timeout_s if self._closing else self._options.sync_timeout_s
         self._waiters += 1
         self._progress.notify()
         try:
-            with trio.move_on_after(self._options.sync_timeout_s):
+            with trio.move_on_after(timeout_s):
                 while not condition():
                     self._raise_failure()
                     await self._progress.wait()
@@ -206,7 +207,7 @@ class Syncer:
             self._waiters -= 1
         why = self._storage.trouble or "it does not answer"
         raise UnavailableError(
-            f"{what} not finished after {self._options.sync_timeout_s:g} s: the object store is in trouble: {why}. "
+            f"{what} not finished after {timeout_s:g} s: the object store is in trouble: {why}. "
             "The data stays in memory and goes on being tried"
         )
 

@@ -13,9 +13,9 @@ from zerofs.lsm.storage import Sealers, Storage
 from zerofs.lsm.witness import Witness
 from zerofs.objectstore.memory import MemoryStore
 from zerofs.telemetry.metrics import Metrics
+from zerofs.testing.world import SimWorld
 from zerofs.transform.compression import Compression
 from zerofs.transform.frame import Kind, Sealer
-from zerofs.world import World
 
 VOLUME_ID = bytes(range(16))
 TINY = LsmOptions(
@@ -56,7 +56,7 @@ class Bed:
     """One store, as several writers and readers would share it."""
 
     def __init__(self, folder: Path, *, options: LsmOptions = TINY, cache_bytes: int = 256 * 1024) -> None:
-        self.world = World()
+        self.world = SimWorld()
         self.store = MemoryStore()
         self.folder = folder
         self.options = options
