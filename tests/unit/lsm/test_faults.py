@@ -168,9 +168,7 @@ async def test_guard_the_fence_lies_above_the_mark_of_the_claimed_manifest(bed, 
             await engine.sync()
         await engine.flush()
     storage = bed.storage()
-    recovered = await open_writer(
-        storage, ManifestStore(storage), WRITER, None, accept_rollback=False
-    )
+    recovered = await open_writer(storage, ManifestStore(storage), WRITER, None, accept_rollback=False)
     assert recovered.wal.last_id > recovered.manifest.wal_mark
 
 

@@ -198,9 +198,7 @@ def test_no_flipped_bit_and_no_noise_raises_anything_but_corruption(kind):
     """Seals catch every flip before a codec sees it; a codec that meets one all the same must not misbehave."""
     data, decode = encodings()[kind]
     rng = random.Random(5)
-    candidates = [
-        data[:i] + bytes([data[i] ^ 1 << bit]) + data[i + 1 :] for i in range(len(data)) for bit in (0, 4, 7)
-    ]
+    candidates = [data[:i] + bytes([data[i] ^ 1 << bit]) + data[i + 1 :] for i in range(len(data)) for bit in (0, 4, 7)]
     candidates += [rng.randbytes(rng.randrange(200)) for _ in range(500)]
     for candidate in candidates:
         try:
