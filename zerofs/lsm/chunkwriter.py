@@ -39,6 +39,8 @@ class ChunkWriter:
         """Ticket of the first chunk of each running seal job → its bytes."""
         self._open: list[Chunk] = []
         self._open_bytes = 0
+        self._open_first: float = math.inf
+        """The least ticket in the open list, or one below it."""
         self._uploading_bytes = 0
         self._uploads = 0
         self._next_ticket = 1
@@ -119,7 +121,7 @@ class ChunkWriter:
                 self._sealing[batch[0].ticket] = sum(chunk.size for chunk in batch)
                 nursery.start_soon(self._seal_job, batch)
         while self._uploads < self._options.uploads_max and self._worth_closing():
-            chunks, self._open, self._open_bytes = self._open, [], 0
+            chunks, self._open, self._open_bytes, self._open_first = self._open, [], 0, math.inf
             chunks = [chunk for chunk in chunks if not chunk.dead]
             if chunks:
                 self._uploads += 1
@@ -135,10 +137,12 @@ class ChunkWriter:
             return False
         if self._open_bytes >= self._options.chunk_sst_size_bytes:
             return True
+        if self._drain_to < self._open_first:
+            return False
         unsealed = min(self._sealing, default=math.inf)
         if self._queue:
             unsealed = min(unsealed, self._queue[0].ticket)
-        return unsealed > self._drain_to >= min(chunk.ticket for chunk in self._open)
+        return unsealed > self._drain_to
 
     def _next_batch(self) -> list[Chunk]:
         batch: list[Chunk] = []
@@ -161,6 +165,7 @@ class ChunkWriter:
             chunk.nonce = nonces[index * NONCE_SIZE : (index + 1) * NONCE_SIZE]
         del self._sealing[batch[0].ticket]
         self._open.extend(batch)
+        self._open_first = min(self._open_first, batch[0].ticket)
         self._open_bytes += sum(map(len, frames))
         self._advance()
 

@@ -184,7 +184,8 @@ class Syncer:
                 await self._progress.wait()
 
     async def _flush_once(self, frozen: Frozen) -> None:
-        self.manifest = await self._flusher.flush(frozen, self.manifest, closing=self._closing and not self._commits.active)
+        closing = self._closing and not self._commits.active
+        self.manifest = await self._flusher.flush(frozen, self.manifest, closing=closing)
         # atomic: the memtable leaves in the same instant as its rows are in the version
         self._commits.frozen.pop(0)
         self._record_witness()

@@ -1,0 +1,280 @@
+"""The composition root: settings and a password become an open volume, and the order in which it is closed.
+
+    store ─▶ probe ─▶ bucket id ─▶ key sidecar ─▶ keyring ─▶ caches ─▶ engine ─▶ filesystem
+    close: filesystem drained, engine flushed, services ended, caches given up, store closed, keys wiped
+
+Commands, tests and simulation open volumes through here and nowhere else. Which frontend serves one is not its
+business.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from zerofs.cache.disk import DiskCache
+from zerofs.config.settings import Settings
+from zerofs.crypto.kdf import Purpose
+from zerofs.crypto.secret import Secret
+from zerofs.errors import KeyMissingError, NoVolumeError
+from zerofs.fs.filesystem import Filesystem
+from zerofs.fs.options import FilesystemOptions
+from zerofs.keys import vault
+from zerofs.keys.format import SIDECAR_NAME
+from zerofs.keys.keyring import Keyring
+from zerofs.lsm.engine import Engine, open_engine
+from zerofs.lsm.format.manifest import WriterInfo
+from zerofs.lsm.format.names import MANIFEST_PREFIX, SST_PREFIX, WAL_PREFIX
+from zerofs.lsm.manifests import ManifestStore
+from zerofs.lsm.options import LsmOptions
+from zerofs.lsm.recovery import create_volume
+from zerofs.lsm.storage import Sealers, Storage
+from zerofs.lsm.witness import Witness
+from zerofs.objectstore import probe
+from zerofs.objectstore.api import ObjectStore
+from zerofs.objectstore.open import open_store
+from zerofs.telemetry.metrics import Metrics
+from zerofs.transform.compression import Compression
+from zerofs.transform.frame import Kind
+from zerofs.units import MIB, NS_PER_S, format_duration
+from zerofs.world import World
+
+log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may keep the interpreter while a request waits. Python's own 5 ms would show in every request."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class OpenOptions:
+    """How to open a volume. `mountpoint` is told to whoever takes the volume over later."""
+
+    read_only: bool = False
+    take_over: bool = False
+    accept_rollback: bool = False
+    mountpoint: str = ""
+
+
+class Volume:
+    """An open volume. Made by `open_volume`."""
+
+    def __init__(self, *, fs: Filesystem, engine: Engine, storage: Storage, mountpoint: str, recovered_ns: int) -> None:
+        self.fs = fs
+        self.engine = engine
+        self._storage = storage
+        self._mountpoint = mountpoint
+        self._opened_ns = recovered_ns
+
+    @property
+    def volume_id(self) -> str:
+        """The volume's id, hexadecimal."""
+        return self._storage.volume_id.hex()
+
+    async def flush(self) -> None:
+        """Return when everything accepted so far is in the store. Raises FencedError, UnavailableError."""
+        await self.fs.flush_all()
+
+    def status(self) -> dict[str, Any]:
+        """What `zerofs status` shows: numbers, ids and states; no file name, no content, no key."""
+        world, oldest_ns = self._storage.world, self.engine.oldest_unsynced_ns
+        failure = self.engine.failure
+        return {
+            "pid": os.getpid(),
+            "mountpoint": self._mountpoint,
+            "volume_id": self.volume_id,
+            "store": self._storage.store.url,
+            "state": self.engine.state,
+            "reason": str(failure) if failure is not None else self._storage.trouble,
+            "epoch": self.engine.manifest.epoch,
+            "dirty_bytes": self.engine.dirty_bytes,
+            "oldest_unsynced_s": 0.0 if oldest_ns is None else (world.monotonic_ns() - oldest_ns) / NS_PER_S,
+            "uptime_s": (world.monotonic_ns() - self._opened_ns) / NS_PER_S,
+            "engine": self.engine.statistics(),
+            "metrics": self._storage.metrics.snapshot(),
+        }
+
+
+@asynccontextmanager
+async def open_volume(
+    settings: Settings, password: Secret, options: OpenOptions, world: World
+) -> AsyncIterator[Volume]:
+    """Open the volume that the settings name, creating it where nothing is.
+
+    Leaving the block stores everything, or raises what prevented it (FencedError, UnavailableError). The password was
+    checked against the rules already: it is the first thing that is looked at, the store comes after.
+
+    Raises:
+        StoreUnsuitableError, ObjectStoreError: the store cannot be used.
+        WrongPasswordError, KeyMissingError, NoVolumeError: the volume does not open, or may not be created here.
+        CorruptionError, RollbackError: what is stored is not what was written.
+        FencedError: another writer was faster.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    opened_ns = world.monotonic_ns()
+    metrics = Metrics()
+    async with contextlib.aclosing(open_store(settings.storage.url, settings.aws, world, metrics)) as store:
+        if not options.read_only:
+            await probe.probe(store, world)
+            bucket_id: str | None = await probe.adopt_bucket_id(store, world)
+        else:
+            bucket_id = await probe.read_bucket_id(store)
+        keyring = await _unseal_or_create(store, world, password, settings, may_create=not options.read_only)
+        try:
+            async with _open_caches(settings, bucket_id, world, options) as disk_cache:
+                storage = Storage(
+                    store=store,
+                    world=world,
+                    sealers=make_sealers(keyring, settings.filesystem.compression),
+                    volume_id=keyring.volume_id,
+                    metrics=metrics,
+                    cache_memory_bytes=settings.cache.memory_size_bytes * 2 // 5,
+                    disk_cache=disk_cache,
+                )
+                async with _open_filesystem(storage, settings, options) as (engine, fs):
+                    yield Volume(
+                        fs=fs, engine=engine, storage=storage, mountpoint=options.mountpoint, recovered_ns=opened_ns
+                    )
+        finally:
+            keyring.wipe()
+
+
+def make_sealers(keyring: Keyring, compression: Compression) -> Sealers:
+    """The engine's sealers: each kind of thing under the subkey of its purpose."""
+    return Sealers(
+        block=keyring.sealer(Purpose.BLOCKS, Kind.META_BLOCK, compression),
+        index=keyring.sealer(Purpose.BLOCKS, Kind.META_INDEX, compression),
+        chunk=keyring.sealer(Purpose.CHUNKS, Kind.CHUNK, compression),
+        directory=keyring.sealer(Purpose.CHUNKS, Kind.CHUNK_DIRECTORY, compression),
+        wal=keyring.sealer(Purpose.WAL, Kind.WAL, compression),
+        manifest=keyring.sealer(Purpose.MANIFEST, Kind.MANIFEST, compression),
+    )
+
+
+def engine_options(settings: Settings) -> LsmOptions:
+    """The engine's limits: the one memory budget, divided. The rest of it is caches (two fifths) and memtables."""
+    memory = settings.cache.memory_size_bytes
+    dirty = max(memory * 2 // 5, 2 * MIB)
+    return LsmOptions(
+        memtable_size_bytes=settings.lsm.memtable_size_bytes,
+        wal_frames_size_bytes=min(32 * MIB, max(memory // 10, MIB)),
+        inline_frames_size_bytes=min(MIB, dirty // 4),
+        chunk_sst_size_bytes=min(settings.lsm.chunk_sst_size_bytes, max(dirty // 3, 256 * 1024)),
+        dirty_limit_bytes=dirty,
+        cache_memory_bytes=memory * 2 // 5,
+    )
+
+
+async def _unseal_or_create(
+    store: ObjectStore, world: World, password: Secret, settings: Settings, *, may_create: bool
+) -> Keyring:
+    """The volume's keys. Where there is nothing at all a volume is made; anything in between is refused by name."""
+    if await vault.exists(store):
+        keyring = await vault.unseal(store, world, password)
+        if not await store.list(MANIFEST_PREFIX):
+            await _check_unborn(store, keyring, settings)
+        return keyring
+    if await _has_objects(store, (MANIFEST_PREFIX, WAL_PREFIX, SST_PREFIX)):
+        raise KeyMissingError(
+            f"{store.url} holds a volume's objects but not its {SIDECAR_NAME}. Without that object the data cannot be "
+            f"opened by anybody: restore {SIDECAR_NAME} from a backup of the bucket, or from an older object version"
+        )
+    if not may_create:
+        raise NoVolumeError(f"there is no volume at {store.url}, and a read-only mount creates none")
+    log.info("creating a new volume at %s", store.url)
+    return await vault.create(store, world, password)
+
+
+async def _check_unborn(store: ObjectStore, keyring: Keyring, settings: Settings) -> None:
+    """A key without any manifest is a volume whose creation was interrupted, or one that somebody emptied."""
+    if await _has_objects(store, (WAL_PREFIX, SST_PREFIX)):
+        raise NoVolumeError(
+            f"{store.url} has {SIDECAR_NAME} and data objects but no manifest: restore the objects below "
+            f"{MANIFEST_PREFIX} from a backup; nothing was changed"
+        )
+    if Witness(settings.state_dir, keyring.volume_id).load() is not None:
+        raise NoVolumeError(
+            f"{store.url} has {SIDECAR_NAME} but no other object of a volume that this host has seen with data: "
+            "restore the bucket from a backup; nothing was changed"
+        )
+
+
+async def _has_objects(store: ObjectStore, prefixes: tuple[str, ...]) -> bool:
+    for prefix in prefixes:
+        if await store.list(prefix):
+            return True
+    return False
+
+
+@asynccontextmanager
+async def _open_caches(
+    settings: Settings, bucket_id: str | None, world: World, options: OpenOptions
+) -> AsyncIterator[DiskCache | None]:
+    """The disk cache, served; None where it would only copy a local disk to a local disk, or cannot be had."""
+    if bucket_id is None or settings.cache.disk_size_bytes == 0 or settings.storage.url.startswith("memory:"):
+        yield None
+        return
+    folder = settings.cache.dir / (f"{bucket_id[:8]}-ro" if options.read_only else bucket_id[:8])
+    cache = DiskCache(folder, settings.cache.disk_size_bytes, world)
+    if not cache.open():
+        yield None
+        return
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cache.run)
+        try:
+            yield cache
+        finally:
+            nursery.cancel_scope.cancel()
+            cache.close()
+
+
+@asynccontextmanager
+async def _open_filesystem(
+    storage: Storage, settings: Settings, options: OpenOptions
+) -> AsyncIterator[tuple[Engine, Filesystem]]:
+    writer = WriterInfo(host=socket.gethostname(), pid=os.getpid(), mountpoint=options.mountpoint)
+    witness = Witness(settings.state_dir, storage.volume_id)
+    manifests = ManifestStore(storage)
+    newest = await manifests.latest()
+    if newest is None:
+        if options.read_only:
+            raise NoVolumeError(f"there is no volume at {storage.store.url} yet: mount it for writing once")
+        await create_volume(storage, manifests, writer)
+    elif not newest.closed and not options.read_only:
+        age_s = max(0, storage.world.now_ns() - newest.created_at_ns) / NS_PER_S
+        log.warning(
+            "taking the volume over from pid %d on %s (mountpoint %s), which last wrote a manifest %s ago and did not "
+            "end cleanly; if it still runs, it is fenced now",
+            newest.writer.pid,
+            newest.writer.host,
+            newest.writer.mountpoint or "-",
+            format_duration(age_s),
+        )
+    async with open_engine(
+        storage,
+        engine_options(settings),
+        writer=writer,
+        witness=witness,
+        read_only=options.read_only,
+        accept_rollback=options.accept_rollback,
+    ) as engine:
+        fs_options = FilesystemOptions(
+            max_size_bytes=settings.filesystem.max_size_bytes,
+            read_only=options.read_only,
+            root_uid=os.getuid(),
+            root_gid=os.getgid(),
+            writeback_interval_s=settings.lsm.sync_interval_s,
+        )
+        fs = await Filesystem.mount(engine, fs_options, storage.world)
+        async with trio.open_nursery() as nursery:
+            if not options.read_only:
+                await nursery.start(fs.run)
+            yield engine, fs
+            await fs.close()
+            nursery.cancel_scope.cancel()
