@@ -1,7 +1,7 @@
 """A frozen memtable becomes runs: frames out of the WAL, rows into meta SSTs, then one manifest (decision 0004)."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zerofs.errors import FencedError, ObjectStoreError
@@ -10,13 +10,14 @@ from zerofs.lsm.chunkwriter import put_chunk_sst
 from zerofs.lsm.format.manifest import Manifest, Run, SstInfo, Tree
 from zerofs.lsm.format.rows import DELETE, Row
 from zerofs.lsm.manifests import ManifestLost, ManifestStore, fenced
-from zerofs.lsm.memtable import Memtable
+from zerofs.lsm.memtable import Entry, Memtable
 from zerofs.lsm.names import SstNames
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.ranges import KeyRanges
 from zerofs.lsm.sst import put_meta_sst
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.wal import encode_row
+from zerofs.world import Lane
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,9 +90,8 @@ class Flusher:
 
     async def _add_run(self, tree: Tree, memtable: Memtable, manifest: Manifest) -> Tree:
         stop = tree.prefix[:-1] + bytes((tree.prefix[-1] + 1,))
-        keys = memtable.keys_between(tree.prefix, stop)
         ranges = memtable.ranges.within(tree.prefix, stop)
-        rows = [encode_row(key, memtable.rows[key], {}) for key in keys]
+        rows = await self._storage.world.offload(Lane.CPU, _encoded_rows, memtable.rows, tree.prefix)
         if not tree.runs:
             # Nothing older is left that a delete could hide.
             rows = [row for row in rows if row[1] != DELETE]
@@ -111,6 +111,11 @@ class Flusher:
                 )
             )
         return replace(tree, runs=(Run(ssts=tuple(ssts), has_range_deletes=bool(ranges)), *tree.runs))
+
+
+def _encoded_rows(entries: Mapping[bytes, Entry], prefix: bytes) -> list[Row]:
+    """The rows of a frozen memtable whose keys start with `prefix`, in order. Runs in a thread: nobody changes them."""
+    return [encode_row(key, entries[key], {}) for key in sorted(entries) if key.startswith(prefix)]
 
 
 def _chunk_key(chunk: Chunk) -> bytes:
