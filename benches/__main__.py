@@ -1,0 +1,212 @@
+"""One command, one table: how fast zerofs is beside a null filesystem, the plain directory, and its peers.
+
+    python -m benches [--quick] [--systems NAME,NAME] [--runs N] [--size-mib N] [--files N] [--directory DIR]
+
+All systems are mounted at the same time and take turns at every workload, so that whatever else the machine does hits
+all alike. The load runs in a process of its own. Cold means: remounted, disk cache deleted, kernel caches dropped.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from benches import report
+from benches.systems import LOCAL, NAMES, ON_REQUEST, ON_S3, FailedError, UnavailableError
+from tests.servers import minio_server, missing_minio
+
+LOAD_TIMEOUT_S = 900
+IDLE_AFTER_S, IDLE_FOR_S = 1.5, 3.0
+CALM_S = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table: a workload, and in what state of the caches it runs."""
+
+    title: str
+    workload: str
+    unit: str = "/s"
+    caches: str = "as they are"  # or "cold", "pages dropped", "names dropped"
+    acknowledged_by: str | None = None  # "close" or "fsync"
+
+
+ROWS = (
+    Row(title="sequential write + fsync", workload="sequential_write", unit="MiB/s", acknowledged_by="fsync"),
+    Row(title="cold sequential read", workload="sequential_read", unit="MiB/s", caches="cold"),
+    Row(title="warm sequential read", workload="sequential_read", unit="MiB/s", caches="pages dropped"),
+    Row(title="random 4 KiB read", workload="random_read", caches="pages dropped"),
+    Row(title="random 4 KiB write + fsync", workload="random_write", acknowledged_by="fsync"),
+    Row(title="create + write 4 KiB + close", workload="create", acknowledged_by="close"),
+    Row(title="stat walk", workload="stat_walk", caches="names dropped"),
+    Row(title="cold small reads", workload="small_read", caches="cold"),
+    Row(title="delete", workload="delete", acknowledged_by="close"),
+)
+
+DROP = {"cold": "3", "pages dropped": "1", "names dropped": "2"}
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(prog="python -m benches", description="Measure zerofs beside others.")
+    parser.add_argument("--quick", action="store_true", help="small and once: shows that it works, not how fast")
+    parser.add_argument("--systems", help=f"comma-separated: {', '.join(NAMES)}; default: all but {ON_REQUEST}")
+    parser.add_argument("--runs", type=int, help="repetitions of everything; default 5, quick 1")
+    parser.add_argument("--size-mib", type=int, help="the large file; default 100, quick 16")
+    parser.add_argument("--files", type=int, help="small files, and random accesses; default 3000, quick 300")
+    parser.add_argument("--directory", type=Path, default=Path("build"), help="whose disk is measured; default build")
+    arguments = parser.parse_args()
+    for name, usual, quick in (("runs", 5, 1), ("size_mib", 100, 16), ("files", 3000, 300)):
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, quick if arguments.quick else usual)
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be positive")
+    chosen = [name.strip() for name in arguments.systems.split(",")] if arguments.systems else []
+    for name in chosen:
+        if name not in NAMES:
+            parser.error(f"unknown system {name!r}; there are: {', '.join(NAMES)}")
+    arguments.chosen = [name for name in NAMES if name in chosen] or [name for name in NAMES if name not in ON_REQUEST]
+    return arguments
+
+
+def drop_caches(what):
+    """Make the kernel forget clean pages, names, or both. Only root may; False when not."""
+    os.sync()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text(DROP[what])
+    except PermissionError:
+        return False
+    # Servers are told of what was forgotten, and nobody should be measured while they are busy with that.
+    time.sleep(CALM_S)
+    return True
+
+
+def cpu_seconds(pids):
+    """What the processes have used so far."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def run_load(row, system, arguments):
+    """One run. Returns what the load printed, and what the server used meanwhile."""
+    if row.caches == "cold":
+        system.make_cold()
+    if row.caches in DROP:
+        drop_caches(row.caches)
+    pids = system.pids()
+    before = cpu_seconds(pids)
+    command = [sys.executable, "-m", "benches.load", row.workload, str(system.directory)]
+    command += ["--size-mib", str(arguments.size_mib), "--files", str(arguments.files)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LOAD_TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        raise FailedError(f"{row.title}: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
+    return json.loads(done.stdout) | {"server_cpu_seconds": cpu_seconds(pids) - before}
+
+
+def start_systems(arguments, base, stack, missing):
+    """Those systems that were asked for and can run here, mounted. The others, with the reason, go to `missing`."""
+    server = None
+    wanted_on_s3 = [kind for kind in ON_S3 if kind.name in arguments.chosen]
+    if wanted_on_s3:
+        if reason := missing_minio():
+            missing |= {kind.name: reason for kind in wanted_on_s3}
+            wanted_on_s3 = []
+        else:
+            server = stack.enter_context(minio_server(base / "minio"))
+    wanted = [kind(base) for kind in LOCAL if kind.name in arguments.chosen]
+    wanted += [kind(base, server) for kind in wanted_on_s3]
+    systems = []
+    for system in wanted:
+        stack.callback(system.remove)
+        try:
+            system.prepare()
+            system.start()
+        except (UnavailableError, FailedError) as error:
+            missing[system.name] = str(error)
+        else:
+            systems.append(system)
+    return systems
+
+
+def measure(arguments, systems, steps, missing):
+    """Every run of every row, interleaved. A system that fails is left out from then on, and said."""
+    runs = {}
+    left = list(systems)
+    for number in range(arguments.runs):
+        for row in ROWS:
+            # Another one goes first every time.
+            for system in left[number % len(left) :] + left[: number % len(left)] if left else []:
+                steps.step(f"run {number + 1}: {row.title}: {system.name}")
+                try:
+                    runs.setdefault((row.title, system.name), []).append(run_load(row, system, arguments))
+                except (FailedError, subprocess.TimeoutExpired) as error:
+                    missing[system.name] = f"failed during the measurement: {error}"
+                    left.remove(system)
+    return runs
+
+
+def idle_cpu(systems):
+    """Per cent of a core that each server uses while nothing happens."""
+    time.sleep(IDLE_AFTER_S)
+    before = {system.name: cpu_seconds(system.pids()) for system in systems if system.pids()}
+    time.sleep(IDLE_FOR_S)
+    return {
+        system.name: 100 * (cpu_seconds(system.pids()) - before[system.name]) / IDLE_FOR_S
+        for system in systems
+        if system.name in before
+    }
+
+
+def warnings_about(base):
+    """What makes the figures mean less than they seem to."""
+    found = []
+    if os.geteuid() != 0:
+        found.append("not root: kernel caches cannot be dropped, so cold and warm reads of the plain directory are not")
+    kind = subprocess.run(["stat", "-f", "-c", "%T", base], capture_output=True, text=True, check=False).stdout.strip()
+    if kind in ("tmpfs", "ramfs"):
+        found.append(f"{base} lies in memory ({kind}): local disk means memory here")
+    return found
+
+
+def main():
+    arguments = parse_arguments()
+    console = Console(stderr=False, width=None if sys.stdout.isatty() else 160)
+    environment = report.environment()
+    missing = {}
+    arguments.directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        base = Path(tempfile.mkdtemp(prefix="bench-", dir=arguments.directory.resolve()))
+        stack.callback(shutil.rmtree, base, ignore_errors=True)
+        systems = start_systems(arguments, base, stack, missing)
+        warnings = warnings_about(base)
+        with report.Steps(console, arguments.runs * len(ROWS) * len(systems)) as steps:
+            runs = measure(arguments, systems, steps, missing)
+        idle = idle_cpu(systems)
+    document = {
+        "environment": environment,
+        "parameters": {key: getattr(arguments, key) for key in ("runs", "size_mib", "files", "quick")},
+        "results": report.summarise(ROWS, systems, runs),
+        "idle_cpu_percent": idle,
+        "not_measured": missing,
+        "warnings": warnings,
+    }
+    path = report.write_json(document)
+    report.show(console, document)
+    console.print(f"written to {path}", highlight=False)
+    return 0 if systems else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

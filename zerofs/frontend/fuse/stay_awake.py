@@ -1,0 +1,202 @@
+"""Why a small request is quick: the next one is awaited awake for a short while, without the scheduler.
+
+Most of what a small FUSE request costs in Python is the way to sleep and back: registering the descriptor with epoll,
+two passes of trio's scheduler, a lock handed over, the wake-up of the thread. A program that uses the filesystem sends
+its next request within microseconds of the last reply. So `AwakeTrio` first asks poll(2) whether the next request is
+there, keeps asking for a while, and only then lets trio sleep. `Patience` decides how long the while is.
+
+The binding takes its `Lock` and `wait_readable` from the module that its attribute `trio` names (its own asyncio
+support replaces that module); `staying_awake` puts `AwakeTrio` there. If a binding did not look there, everything would
+work as before, only slower.
+"""
+
+import logging
+import select
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import pyfuse3
+import trio
+from trio.lowlevel import ParkingLot, checkpoint, wait_readable
+
+from zerofs.world import World
+
+_log = logging.getLogger(__name__)
+
+FULL_NS = 100_000
+"""The longest wait awake: several times the gap between two requests of a program that does nothing else."""
+
+LEAST_NS = 10_000
+"""A wait shorter than that gains nothing over sleeping at once."""
+
+QUICK_WAKES = 3
+"""So many sleeps in a row that turned out shorter than the full wait make it worth waiting awake again."""
+
+DISTURBED_NS = 300_000
+"""A poll(2) of zero seconds that took longer than that: the core, or the interpreter, was wanted by somebody else."""
+
+REST_NS = 50_000_000
+"""So long after a disturbance nobody waits awake."""
+
+YIELD_NS = 50_000
+"""Other tasks get their turn at least that often, however fast requests come."""
+
+_POLLS_AT_ONCE = 4
+
+
+class Patience:
+    """How long to wait awake, decided from how earlier waits ended. Knows no clock: times come in as arguments.
+
+    A hit gives the full wait back; a wait in vain cuts it to a quarter, so two of them are the end of it. From then on
+    the sleeps are measured: if they turn out so short that waiting would have paid, waiting starts again.
+    """
+
+    __slots__ = ("_quick_wakes", "_rest_until_ns", "budget_ns")
+
+    def __init__(self) -> None:
+        self.budget_ns = FULL_NS
+        self._quick_wakes = 0
+        self._rest_until_ns = 0
+
+    def deadline_ns(self, now_ns: int) -> int:
+        """Until when to stay awake; `now_ns` itself for not at all."""
+        return now_ns if now_ns < self._rest_until_ns else now_ns + self.budget_ns
+
+    def hit(self) -> None:
+        """A request came while we were awake."""
+        self.budget_ns = FULL_NS
+
+    def missed(self) -> None:
+        """The while is over and no request has come."""
+        self.budget_ns //= 4
+        if self.budget_ns < LEAST_NS:
+            self.budget_ns = 0
+        self._quick_wakes = 0
+
+    def slept(self, duration_ns: int) -> None:
+        """We slept at once, and this long."""
+        if duration_ns >= FULL_NS:
+            self._quick_wakes = 0
+            return
+        self._quick_wakes += 1
+        if self._quick_wakes >= QUICK_WAKES:
+            self.budget_ns = FULL_NS
+
+    def disturbed(self, now_ns: int) -> None:
+        """Somebody else wants the core."""
+        self._rest_until_ns = now_ns + REST_NS
+
+
+class NoLock:
+    """Takes the place of the lock around `wait_readable`: `AwakeTrio` lets one reader in at a time by itself."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> None:
+        """Never waits."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Never swallows."""
+
+
+class AwakeTrio:
+    """What the binding sees as the module trio: the same, but for `Lock` and `lowlevel.wait_readable`.
+
+    Serves one descriptor. After `wait_readable` returns, the caller must read from it before it awaits anything.
+    """
+
+    def __init__(self, world: World, *, can_read: Callable[[int], Callable[[int], Any]] | None = None) -> None:
+        self.Lock = NoLock
+        self.lowlevel = self
+        self._now_ns = world.monotonic_ns
+        self._can_read_factory = can_read or _poller
+        self._can_read: Callable[[int], Any] | None = None
+        self._patience = Patience()
+        self._reading = False
+        self._idle = ParkingLot()
+        self._yield_at_ns = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(trio, name, None) or getattr(trio.lowlevel, name)
+
+    async def wait_readable(self, descriptor: int) -> None:
+        """Return when a request can be read. Waits in turn if another task does already.
+
+        Unlike trio's it may return without a checkpoint; there is one at least every `YIELD_NS`.
+        """
+        while self._reading:
+            await self._idle.park()
+        self._reading = True
+        try:
+            if self._can_read is None:
+                self._can_read = self._can_read_factory(descriptor)
+            if self._now_ns() >= self._yield_at_ns:
+                await self._yield()
+            if not self._can_read(0) and not await self._arrives_while_awake(self._can_read):
+                await self._sleep(descriptor, self._can_read)
+        finally:
+            self._reading = False
+            if self._idle:
+                self._idle.unpark()
+
+    async def _yield(self) -> None:
+        await checkpoint()
+        self._yield_at_ns = self._now_ns() + YIELD_NS
+
+    async def _arrives_while_awake(self, can_read: Callable[[int], Any]) -> bool:
+        began_ns = now_ns = self._now_ns()
+        deadline_ns = self._patience.deadline_ns(began_ns)
+        while now_ns < deadline_ns:
+            for _ in range(_POLLS_AT_ONCE):
+                if can_read(0):
+                    self._patience.hit()
+                    return True
+            after_ns = self._now_ns()
+            if after_ns - now_ns > DISTURBED_NS:
+                self._patience.disturbed(after_ns)
+                return False
+            await self._yield()
+            now_ns = self._now_ns()
+        if deadline_ns == began_ns:
+            return False
+        # Other tasks may have used the while up, and that is no reason to give up.
+        if can_read(0):
+            self._patience.hit()
+            return True
+        self._patience.missed()
+        return False
+
+    async def _sleep(self, descriptor: int, can_read: Callable[[int], Any]) -> None:
+        began_ns = self._now_ns()
+        while True:
+            await wait_readable(descriptor)
+            # A request can be withdrawn before it is read, and then the read would block everything.
+            if can_read(0):
+                break
+        self._patience.slept(self._now_ns() - began_ns)
+
+
+def _poller(descriptor: int) -> Callable[[int], Any]:
+    """A function that asks whether `descriptor` is readable or broken, waiting so many milliseconds at most."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return poll.poll
+
+
+@contextmanager
+def staying_awake(world: World) -> Iterator[None]:
+    """While inside, the binding waits for requests through an `AwakeTrio`. Enter before its loop starts."""
+    binding: Any = pyfuse3
+    if getattr(binding, "trio", None) is not trio:
+        _log.info("this version of pyfuse3 cannot be kept awake between requests; small requests will be slower")
+        yield
+        return
+    binding.trio = AwakeTrio(world)
+    try:
+        yield
+    finally:
+        binding.trio = trio
