@@ -5,10 +5,11 @@ seeded scheduler a run with the same seed is the same run.
 """
 
 import random
-from collections.abc import Callable
-from typing import TypeVar, TypeVarTuple
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, TypeVarTuple
 
 import trio
+import trio.testing
 
 from zerofs.units import NS_PER_S
 from zerofs.world import Lane, World
@@ -49,3 +50,19 @@ class SimWorld(World):
     def reached(self, point: str) -> None:
         """Note the point."""
         self.points.append(point)
+
+
+def run_seeded(seed: int, main: Callable[[], Awaitable[T]]) -> T:
+    """Run an async function so that it is a function of its seed: virtual time, seeded scheduler.
+
+    Trio shuffles runnable tasks; its generator can be seeded only through a private switch (the one that Hypothesis
+    uses too). This is the one place that touches it.
+    """
+    scheduler: Any = trio._core._run
+    before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
+    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
+    scheduler._r.seed(seed)
+    try:
+        return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    finally:
+        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before

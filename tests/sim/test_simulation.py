@@ -1,0 +1,38 @@
+"""The simulated life of a volume: a fixed set of seeds, a few fresh ones, and that a run is a function of its seed."""
+
+import random
+
+import pytest
+
+from zerofs.testing.simulation import History, SimulationError, simulate
+
+FIXED = range(1, 13)
+
+
+@pytest.mark.parametrize("seed", FIXED)
+def test_a_fixed_seed(seed):
+    simulate(seed)
+
+
+def test_fresh_seeds():
+    for seed in [random.SystemRandom().randrange(2**31) for _ in range(5)]:
+        try:
+            simulate(seed, operations=100)
+        except BaseException:
+            print(f"replay with: make sim SEED={seed}")
+            raise
+
+
+def test_the_same_seed_is_the_same_run():
+    assert simulate(3) == simulate(3)
+    assert simulate(3) != simulate(4)
+
+
+def test_the_oracle_notices_loss_and_invention():
+    history = History(states=[{}, {b"a": b"1"}, {b"a": b"2"}], acknowledged=1)
+    with pytest.raises(SimulationError, match="older state"):
+        history.settle({})
+    with pytest.raises(SimulationError, match="never was"):
+        history.settle({b"a": b"3"})
+    history.settle({b"a": b"1"})
+    assert history.states == [{b"a": b"1"}]
