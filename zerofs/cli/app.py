@@ -1,0 +1,213 @@
+"""The commands and their options: what `zerofs --help` and `docs/cli.md` show. The work is done elsewhere."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zerofs import __version__
+
+
+@dataclass(slots=True)
+class Globals:
+    """What every command may set and the wrapper around them reads."""
+
+    verbose: bool = False
+
+
+app = typer.Typer(
+    name="zerofs",
+    help="An encrypted filesystem on any object store.",
+    epilog="Exit codes, configuration and mount options: docs/cli.md",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _set_verbose(context: typer.Context, value: bool) -> bool:
+    if value:
+        context.find_root().ensure_object(Globals).verbose = True
+    return value
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"zerofs {__version__}")
+        raise typer.Exit
+
+
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "-v",
+        "--verbose",
+        callback=_set_verbose,
+        help="More log lines, and the traceback of an internal error.",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="Configuration file. Else $ZEROFS_CONFIG, ./zerofs.toml, the user's zerofs/zerofs.toml,"
+        " /etc/zerofs/zerofs.toml.",
+    ),
+]
+Mountpoint = Annotated[
+    str | None, typer.Argument(metavar="MOUNTPOINT", show_default=False, help="Instead of a configuration file.")
+]
+ReadOnly = Annotated[bool, typer.Option("--read-only", help="Change nothing, here or in the store.")]
+TakeOver = Annotated[
+    bool,
+    typer.Option("--take-over", help="Mount although this host serves the volume already; that mount is shut out."),
+]
+AcceptRollback = Annotated[
+    bool,
+    typer.Option("--accept-rollback", help="Open a store that is older than what this host has seen of it."),
+]
+
+
+@app.callback()
+def _root(
+    verbose: Verbose = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def init(
+    path: Annotated[
+        str | None, typer.Argument(metavar="PATH|-", show_default=False, help="File to write; - is standard output.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("-c", "--config", metavar="FILE", help="The same as PATH. Default: zerofs.toml.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a commented sample configuration."""
+    from zerofs.cli.init import init as work
+
+    work(path, config, force=force)
+
+
+@app.command()
+def run(
+    config: Config = None,
+    read_only: ReadOnly = False,
+    take_over: TakeOver = False,
+    accept_rollback: AcceptRollback = False,
+    verbose: Verbose = False,
+) -> None:
+    """Mount what [servers.fuse] names, in the foreground.
+
+    The first Ctrl-C or SIGTERM unmounts, stores everything and ends; a second one ends at once.
+    """
+    from zerofs.cli.mount import run as work
+    from zerofs.cli.mount_options import MountOptions
+
+    options = MountOptions(read_only=read_only or None, take_over=take_over, accept_rollback=accept_rollback)
+    work(None, config, options, verbose=verbose)
+
+
+@app.command()
+def mount(
+    mountpoint: Annotated[
+        str | None,
+        typer.Argument(metavar="MOUNTPOINT", show_default=False, help="Default: that of the configuration."),
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("-o", metavar="OPTIONS", help="Mount options, separated by commas, as in fstab."),
+    ] = None,
+    foreground: Annotated[bool, typer.Option("-f", "--foreground", help="Do not become a daemon.")] = False,
+    config: Config = None,
+    read_only: ReadOnly = False,
+    take_over: TakeOver = False,
+    accept_rollback: AcceptRollback = False,
+    fake: Annotated[bool, typer.Option("--fake", hidden=True)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", hidden=True)] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Mount in the background; return when the mountpoint can be used."""
+    from dataclasses import replace
+
+    from zerofs.cli import mount as work
+    from zerofs.cli.mount_options import parse_mount_options
+
+    wanted = parse_mount_options(options or [])
+    wanted = replace(
+        wanted,
+        read_only=True if read_only else wanted.read_only,
+        take_over=take_over or wanted.take_over,
+        accept_rollback=accept_rollback or wanted.accept_rollback,
+    )
+    file = Path(wanted.config) if wanted.config else config
+    if fake:
+        work.check_only(mountpoint, file, wanted)
+    elif foreground:
+        work.run(mountpoint, file, wanted, verbose=verbose)
+    else:
+        work.mount(mountpoint, file, wanted, verbose=verbose, quiet=quiet)
+
+
+@app.command()
+def umount(
+    mountpoint: Mountpoint = None,
+    config: Config = None,
+    lazy: Annotated[
+        bool, typer.Option("-z", "--lazy", help="Also when processes use it: their open files fail soon after.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when not everything can be stored; that is lost.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Flush, unmount, and return when everything is in the store."""
+    from zerofs.cli.locate import locate
+    from zerofs.cli.umount import unmount
+    from zerofs.config.paths import process_environment
+
+    unmount(locate(mountpoint, config, process_environment()), lazy=lazy, force=force)
+
+
+@app.command()
+def flush(mountpoint: Mountpoint = None, config: Config = None, verbose: Verbose = False) -> None:
+    """Return when everything written so far is in the store."""
+    from zerofs.cli.query import flush as work
+
+    work(mountpoint, config)
+
+
+@app.command()
+def status(
+    mountpoint: Mountpoint = None,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON: sizes in bytes, durations in ns.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """What a mount is doing."""
+    from zerofs.cli.query import status as work
+
+    work(mountpoint, config, as_json=as_json)
+
+
+@app.command("change-password")
+def change_password(config: Config = None, verbose: Verbose = False) -> None:
+    """Make a new password open the volume in place of the configured one.
+
+    The new password is one line of standard input, or asked for twice on a terminal. No data is encrypted again.
+    """
+    from zerofs.cli.change_password import change_password as work
+    from zerofs.config import load
+    from zerofs.config.paths import find_config, process_environment
+
+    environ = process_environment()
+    raise typer.Exit(work(load(config or find_config(environ), environ)))

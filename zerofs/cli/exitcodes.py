@@ -1,0 +1,54 @@
+"""The table of exit codes: what scripts may rely on. `docs/cli.md` prints it, the errors carry the numbers."""
+
+from dataclasses import dataclass
+
+from zerofs import errors
+
+OK = 0
+FAILURE = 1
+USAGE = 2
+SIGNAL_BASE = 128
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class ExitCode:
+    """One row. `number` is text because the last row is a range."""
+
+    number: str
+    name: str
+    meaning: str
+
+
+def _row(number: int, name: str, meaning: str) -> ExitCode:
+    return ExitCode(number=str(number), name=name, meaning=meaning)
+
+
+TABLE = (
+    _row(OK, "ok", "Done; everything that had to be stored is stored."),
+    _row(FAILURE, "failure", "Any other error; every failure of `change-password` after its configuration was read."),
+    _row(USAGE, "usage, configuration", "The command line, the configuration file or the password breaks a rule."),
+    _row(errors.NoVolumeError.exit_code, "no volume", "There is no volume, or none may be created there."),
+    _row(errors.VolumeInUseError.exit_code, "in use", "This host serves the volume already; see `--take-over`."),
+    _row(errors.WrongPasswordError.exit_code, "wrong password", "No key slot opens with the password."),
+    _row(errors.KeyMissingError.exit_code, "key missing", "`zerofs.key` is gone although the volume's objects exist."),
+    _row(errors.ObjectStoreError.exit_code, "store", "The object store cannot be reached, or refuses."),
+    _row(errors.StoreUnsuitableError.exit_code, "store unsuitable", "The store does not honour conditional writes."),
+    _row(errors.CorruptionError.exit_code, "corruption", "An object is missing, damaged, or not authentic."),
+    _row(errors.RollbackError.exit_code, "rollback", "The store shows an older state than this host has seen."),
+    _row(errors.FencedError.exit_code, "fenced", "Another writer took the volume over."),
+    _row(errors.UnsavedDataError.exit_code, "unsaved data", "Something that was written could not be stored."),
+    _row(errors.MountpointError.exit_code, "mountpoint", "The mountpoint is missing, busy, or not a zerofs mount."),
+    _row(errors.UnsupportedFormatError.exit_code, "newer format", "The volume was made by a newer zerofs."),
+    ExitCode(number="128+N", name="signal", meaning="Ended by signal N: 130 for Ctrl-C, 143 for SIGTERM."),
+)
+
+
+def for_signal(number: int) -> int:
+    """The exit code of a command that signal `number` ended."""
+    return SIGNAL_BASE + number
+
+
+def markdown() -> str:
+    """The table for `docs/cli.md`."""
+    rows = [f"| {row.number} | {row.name} | {row.meaning} |" for row in TABLE]
+    return "\n".join(["| Code | Name | Meaning |", "|---|---|---|", *rows])

@@ -1,0 +1,101 @@
+"""What is going to be mounted where: configuration, command line and `-o` options brought together and checked."""
+
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from zerofs.admin import mounts, registry
+from zerofs.cli.mount_options import MountOptions
+from zerofs.config.paths import runtime_directory
+from zerofs.config.settings import Settings
+from zerofs.errors import ConfigError, MountpointError
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class MountPlan:
+    """Everything that a mount needs to know but the password. `mountpoint` is its real path."""
+
+    settings: Settings
+    mountpoint: str
+    read_only: bool
+    allow_other: bool
+    writeback: bool
+    no_exec: bool
+    take_over: bool
+    accept_rollback: bool
+    runtime_dir: Path
+    log: str = ""
+
+    @property
+    def record(self) -> registry.MountRecord:
+        """What this process enters into the host's registry."""
+        return registry.MountRecord(
+            mountpoint=self.mountpoint,
+            identity=volume_identity(self.settings),
+            pid=os.getpid(),
+            read_only=self.read_only,
+            config=str(self.settings.path),
+            log=self.log,
+        )
+
+
+def make_plan(
+    settings: Settings, mountpoint: str | None, options: MountOptions, environ: Mapping[str, str], log: str = ""
+) -> MountPlan:
+    """The plan; what `-o` does not say, the configuration does.
+
+    Raises:
+        ConfigError: no mountpoint is named, or `noexec` is asked for by somebody who is not root.
+        MountpointError: the mountpoint is not a directory that can be mounted on.
+    """
+    fuse = settings.servers.fuse
+    target = mountpoint or (os.fspath(fuse.mountpoint) if fuse.mountpoint else "")
+    if not target:
+        raise ConfigError(f"{settings.path}: no mountpoint: set it in [servers.fuse]")
+    if options.no_exec and os.geteuid() != 0:
+        raise ConfigError("the mount option noexec needs root")
+    real = mounts.real_mountpoint(target, mounts.read_mounts())
+    _check_directory(real)
+    return MountPlan(
+        settings=settings,
+        mountpoint=real,
+        read_only=fuse.read_only if options.read_only is None else options.read_only,
+        allow_other=fuse.allow_other if options.allow_other is None else options.allow_other,
+        writeback=fuse.writeback if options.writeback is None else options.writeback,
+        no_exec=options.no_exec,
+        take_over=options.take_over,
+        accept_rollback=options.accept_rollback,
+        runtime_dir=runtime_directory(environ),
+        log=log,
+    )
+
+
+def _check_directory(mountpoint: str) -> None:
+    entry = mounts.find_mount(mountpoint, mounts.read_mounts())
+    if entry is not None and entry.filesystem_type == mounts.FILESYSTEM_TYPE:
+        raise MountpointError(f"{mountpoint} is a zerofs mount already; unmount it with `zerofs umount {mountpoint}`")
+    try:
+        is_directory = os.path.isdir(mountpoint) or not os.stat(mountpoint)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise MountpointError(f"the mountpoint {mountpoint} does not exist; make the directory first") from None
+        raise MountpointError(f"the mountpoint {mountpoint} cannot be used: {error.strerror}") from None
+    if not is_directory:
+        raise MountpointError(f"the mountpoint {mountpoint} is not a directory")
+
+
+def volume_identity(settings: Settings) -> str:
+    """The volume by where it is stored: the same text for two spellings of one place, without credentials.
+
+    Two names of one server stay two identities; the registry is for mistakes, the epoch in the store for safety. A
+    volume in memory is nobody else's, so it is told apart by process.
+    """
+    scheme, _, rest = settings.storage.url.partition("://")
+    if scheme == "file":
+        return "file://" + os.path.realpath(unquote(rest))
+    if scheme == "memory":
+        return f"memory://{os.getpid()}/{rest}"
+    return f"{(settings.aws.endpoint or 'aws').rstrip('/')} {scheme}://{rest.strip('/')}"
