@@ -1,0 +1,355 @@
+"""The filesystem and the plain tree, driven side by side by random operations, with remounts, evictions and crashes."""
+
+import errno
+import os
+import stat
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests.model.fs_checker import assert_consistent
+from tests.model.fs_model import DIRECTORY, FIFO, REGULAR, SYMLINK, Node, Refused, Tree
+from tests.unit.fs.harness import ROOT_CALLER, SteppingWorld
+from zerofs.errors import FsError
+from zerofs.fs.attributes import AttributeChanges, Attributes
+from zerofs.fs.filesystem import Filesystem
+from zerofs.fs.format.keys import MAX_COOKIE
+from zerofs.fs.options import FilesystemOptions
+from zerofs.testing.engine import FakeEngine
+from zerofs.units import CHUNK_SIZE
+
+T = TypeVar("T")
+C = CHUNK_SIZE
+
+names = st.sampled_from([b"a", b"b", b"c", b"\xff\xfe", b"x" * 255])
+picks = st.integers(0, 10**6)
+modes = st.sampled_from([0o644, 0o755, 0o600, 0o6755, 0o2745, 0o1777, 0])
+edges = [0, 1, 100, 1023, 1024, 1025, 4096, C - 1, C, C + 1, 2 * C, 3 * C - 5, 5 * C]
+offsets = st.one_of(st.sampled_from(edges), st.integers(0, 5 * C))
+data = st.builds(
+    lambda size, fill: bytes([fill]) * size,
+    st.one_of(st.sampled_from([1, 10, 1024, 1025, 4096, C, 2 * C]), st.integers(1, 3 * C)),
+    st.sampled_from([0, 0, 1, 65, 255]),
+)
+xattr_names = st.sampled_from([b"user.a", b"user.bb", b"security.capability", b"trusted.t"])
+
+
+def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that finds everything in memory: it must not suspend."""
+    try:
+        work.send(None)
+    except StopIteration as result:
+        return result.value
+    work.close()
+    raise AssertionError("it suspended although everything was in memory")
+
+
+class FilesystemMachine(RuleBasedStateMachine):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine = FakeEngine()
+        self.world = SteppingWorld()
+        self.options = FilesystemOptions(inode_cache_count=3, dentry_cache_count=3)
+        self.fs = finish(Filesystem.mount(self.engine, self.options, self.world))
+        self.tree = Tree()
+        self.saved = self.tree.snapshot()
+        finish(self.fs.sync())
+        self.handles: list[tuple[int, Node]] = []
+
+    # helpers
+
+    def both(self, model: Any, work: Coroutine[Any, Any, T]) -> T | None:
+        """Do both; they must agree on the errno, if there is one."""
+        try:
+            model()
+        except Refused as refused:
+            try:
+                finish(work)
+            except FsError as error:
+                assert errno.errorcode[error.errno] == str(refused)
+                return None
+            raise AssertionError(f"should have been refused with {refused}") from None
+        return finish(work)
+
+    def find(self, path: tuple[bytes, ...]) -> Attributes:
+        found = finish(self.fs.getattr(1))
+        for name in path:
+            found = finish(self.fs.lookup(ROOT_CALLER, found.inode, name))
+            self.fs.forget(found.inode, 1)
+        return found
+
+    def directory(self, pick: int) -> tuple[Node, int]:
+        choices = self.tree.directories()
+        path = choices[pick % len(choices)]
+        return self.tree.at(path), self.find(path).inode
+
+    def anything(self, pick: int) -> tuple[Node, int]:
+        choices = self.tree.paths()
+        path = choices[pick % len(choices)]
+        return self.tree.at(path), self.find(path).inode
+
+    def forget(self, made: Attributes | None) -> None:
+        if made is not None:
+            self.fs.forget(made.inode, 1)
+
+    # making
+
+    @rule(pick=picks, name=names, mode=modes)
+    def mkdir(self, pick: int, name: bytes, mode: int) -> None:
+        node, inode = self.directory(pick)
+        model = lambda: self.tree.make(node, name, Node(DIRECTORY, mode))  # noqa: E731
+        self.forget(self.both(model, self.fs.mkdir(ROOT_CALLER, inode, name, mode)))
+
+    @rule(pick=picks, name=names, mode=modes)
+    def mkfifo(self, pick: int, name: bytes, mode: int) -> None:
+        node, inode = self.directory(pick)
+        model = lambda: self.tree.make(node, name, Node(FIFO, mode))  # noqa: E731
+        self.forget(self.both(model, self.fs.mknod(ROOT_CALLER, inode, name, stat.S_IFIFO | mode, 0)))
+
+    @rule(pick=picks, name=names, leads_to=st.sampled_from([b"x", b"/a/b", b"t" * 4095]))
+    def symlink(self, pick: int, name: bytes, leads_to: bytes) -> None:
+        node, inode = self.directory(pick)
+        model = lambda: self.tree.make(node, name, Node(SYMLINK, 0o777, target=leads_to))  # noqa: E731
+        self.forget(self.both(model, self.fs.symlink(ROOT_CALLER, inode, name, leads_to)))
+
+    @rule(pick=picks, name=names, mode=modes, content=data)
+    def write_file(self, pick: int, name: bytes, mode: int, content: bytes) -> None:
+        node, inode = self.directory(pick)
+        made = Node(REGULAR, mode, content=bytearray(content))
+        work = self.fs.create(ROOT_CALLER, inode, name, mode, os.O_RDWR | os.O_EXCL)
+        opened = self.both(lambda: self.tree.make(node, name, made), work)
+        if opened is not None:
+            handle, attributes = opened
+            finish(self.fs.write(handle, 0, content))
+            finish(self.fs.release(handle))
+            self.forget(attributes)
+
+    @rule(pick=picks, other=picks, name=names)
+    def link(self, pick: int, other: int, name: bytes) -> None:
+        node, inode = self.anything(pick)
+        directory, parent = self.directory(other)
+        work = self.fs.link(ROOT_CALLER, inode, parent, name)
+        self.forget(self.both(lambda: self.tree.link(node, directory, name), work))
+
+    # taking away, moving
+
+    @rule(pick=picks, name=names)
+    def unlink(self, pick: int, name: bytes) -> None:
+        node, inode = self.directory(pick)
+        model = lambda: self.tree.remove(node, name, wants_directory=False)  # noqa: E731
+        self.both(model, self.fs.unlink(ROOT_CALLER, inode, name))
+
+    @rule(pick=picks, name=names)
+    def rmdir(self, pick: int, name: bytes) -> None:
+        node, inode = self.directory(pick)
+        model = lambda: self.tree.remove(node, name, wants_directory=True)  # noqa: E731
+        self.both(model, self.fs.rmdir(ROOT_CALLER, inode, name))
+
+    @rule(pick=picks, name=names, other=picks, new_name=names, flags=st.sampled_from([0, 0, 0, 1, 2]))
+    def rename(self, pick: int, name: bytes, other: int, new_name: bytes, flags: int) -> None:
+        old, old_inode = self.directory(pick)
+        new, new_inode = self.directory(other)
+        work = self.fs.rename(ROOT_CALLER, old_inode, name, new_inode, new_name, flags)
+        self.both(lambda: self.tree.rename(old, name, new, new_name, flags), work)
+
+    # attributes
+
+    @rule(pick=picks, size=offsets)
+    def truncate(self, pick: int, size: int) -> None:
+        node, inode = self.anything(pick)
+        work = self.fs.setattr(ROOT_CALLER, inode, AttributeChanges(size_bytes=size))
+        self.both(lambda: self.tree.resize(node, size), work)
+
+    @rule(pick=picks, mode=modes)
+    def chmod(self, pick: int, mode: int) -> None:
+        node, inode = self.anything(pick)
+        node.mode = mode
+        finish(self.fs.setattr(ROOT_CALLER, inode, AttributeChanges(mode=mode)))
+
+    @rule(pick=picks, uid=st.integers(0, 3), gid=st.integers(0, 3))
+    def chown(self, pick: int, uid: int, gid: int) -> None:
+        node, inode = self.anything(pick)
+        self.tree.chown(node, uid, gid)
+        finish(self.fs.setattr(ROOT_CALLER, inode, AttributeChanges(uid=uid, gid=gid)))
+
+    @rule(pick=picks, atime_ns=st.integers(-(2**63), 2**63 - 1), mtime_ns=st.integers(-(2**63), 2**63 - 1))
+    def utimes(self, pick: int, atime_ns: int, mtime_ns: int) -> None:
+        node, inode = self.anything(pick)
+        node.mtime_ns = mtime_ns
+        found = finish(self.fs.setattr(ROOT_CALLER, inode, AttributeChanges(atime_ns=atime_ns, mtime_ns=mtime_ns)))
+        assert (found.atime_ns, found.mtime_ns) == (atime_ns, mtime_ns)
+
+    @rule(pick=picks, name=xattr_names, value=st.binary(max_size=20))
+    def setxattr(self, pick: int, name: bytes, value: bytes) -> None:
+        node, inode = self.anything(pick)
+
+        def model() -> None:
+            if name.startswith(b"user.") and node.kind not in (REGULAR, DIRECTORY):
+                raise Refused("EPERM")
+            node.xattrs[name] = value
+
+        self.both(model, self.fs.setxattr(ROOT_CALLER, inode, name, value))
+
+    @rule(pick=picks, name=xattr_names)
+    def removexattr(self, pick: int, name: bytes) -> None:
+        node, inode = self.anything(pick)
+
+        def model() -> None:
+            if name.startswith(b"user.") and node.kind not in (REGULAR, DIRECTORY):
+                raise Refused("EPERM")
+            if name not in node.xattrs:
+                raise Refused("ENODATA")
+            del node.xattrs[name]
+
+        self.both(model, self.fs.removexattr(ROOT_CALLER, inode, name))
+
+    # open files
+
+    @precondition(lambda self: len(self.handles) < 4)
+    @rule(pick=picks)
+    def open(self, pick: int) -> None:
+        node, inode = self.anything(pick)
+        if node.kind == REGULAR:
+            self.handles.append((finish(self.fs.open(ROOT_CALLER, inode, os.O_RDWR)), node))
+
+    @precondition(lambda self: self.handles)
+    @rule(pick=picks, offset=offsets, content=data)
+    def write(self, pick: int, offset: int, content: bytes) -> None:
+        handle, node = self.handles[pick % len(self.handles)]
+        self.tree.write(node, offset, content)
+        assert finish(self.fs.write(handle, offset, content)) == len(content)
+
+    @precondition(lambda self: self.handles)
+    @rule(pick=picks, offset=offsets, size=offsets)
+    def read(self, pick: int, offset: int, size: int) -> None:
+        handle, node = self.handles[pick % len(self.handles)]
+        assert finish(self.fs.read(handle, offset, size)) == node.content[offset : offset + size]
+
+    @precondition(lambda self: self.handles)
+    @rule(pick=picks, offset=offsets)
+    def seek(self, pick: int, offset: int) -> None:
+        handle, node = self.handles[pick % len(self.handles)]
+        if offset < len(node.content):
+            hole = finish(self.fs.seek_hole(handle, offset))
+            assert hole == len(node.content) or not any(node.content[hole : (hole // C + 1) * C])
+            try:
+                begin = finish(self.fs.seek_data(handle, offset))
+            except FsError:
+                begin = len(node.content)
+            assert not any(node.content[offset:begin])
+
+    @precondition(lambda self: self.handles)
+    @rule(pick=picks)
+    def release(self, pick: int) -> None:
+        handle, _ = self.handles.pop(pick % len(self.handles))
+        finish(self.fs.flush(handle))
+        finish(self.fs.release(handle))
+
+    # looking
+
+    @rule(pick=picks, limit=st.integers(1, 7))
+    def readdir(self, pick: int, limit: int) -> None:
+        node, inode = self.directory(pick)
+        handle = finish(self.fs.opendir(ROOT_CALLER, inode))
+        found: dict[bytes, Attributes] = {}
+        cookie = 0
+        while entries := finish(self.fs.readdir(handle, cookie, limit)):
+            for entry in entries:
+                assert cookie < entry.cookie <= MAX_COOKIE
+                assert entry.name not in found
+                cookie = entry.cookie
+                found[entry.name] = entry.attributes
+                self.fs.forget(entry.attributes.inode, 1)
+        finish(self.fs.releasedir(handle))
+        assert found.keys() == node.entries.keys()
+        for name, attributes in found.items():
+            assert stat.S_IFMT(attributes.mode) == node.entries[name].kind
+
+    @rule(pick=picks, name=names)
+    def lookup(self, pick: int, name: bytes) -> None:
+        node, inode = self.directory(pick)
+        work = self.fs.lookup(ROOT_CALLER, inode, name)
+        self.forget(self.both(lambda: self.tree.at((*self.path_of(node), name)), work))
+
+    def path_of(self, node: Node) -> tuple[bytes, ...]:
+        return next(path for path in self.tree.directories() if self.tree.at(path) is node)
+
+    @rule()
+    def compare_everything(self) -> None:
+        inodes: dict[int, Node] = {}
+        for path in self.tree.paths():
+            node, found = self.tree.at(path), self.find(path)
+            assert inodes.setdefault(found.inode, node) is node
+            self.compare(node, found)
+        assert len({id(node) for node in inodes.values()}) == len(inodes)
+
+    def compare(self, node: Node, found: Attributes) -> None:
+        assert found.mode == node.kind | node.mode
+        assert (found.uid, found.gid, found.nlink) == (node.uid, node.gid, node.nlink)
+        if node.mtime_ns is not None:
+            assert found.mtime_ns == node.mtime_ns
+        assert finish(self.fs.listxattr(ROOT_CALLER, found.inode)) == sorted(node.xattrs)
+        for name, value in node.xattrs.items():
+            assert finish(self.fs.getxattr(ROOT_CALLER, found.inode, name)) == value
+        if node.kind == SYMLINK:
+            assert finish(self.fs.readlink(found.inode)) == node.target
+        elif node.kind == REGULAR:
+            assert found.size_bytes == len(node.content)
+            handle = finish(self.fs.open(ROOT_CALLER, found.inode, os.O_RDONLY))
+            assert finish(self.fs.read(handle, 0, len(node.content) + 1)) == node.content
+            finish(self.fs.release(handle))
+        elif node.kind == DIRECTORY:
+            assert finish(self.fs.lookup(ROOT_CALLER, found.inode, b".")) == found
+            self.fs.forget(found.inode, 1)
+
+    # the life of the mount
+
+    @rule()
+    def sync(self) -> None:
+        finish(self.fs.sync())
+        self.saved = self.tree.snapshot()
+
+    @rule()
+    def evict(self) -> None:
+        self.fs.evict_all()
+
+    @rule()
+    def remount(self) -> None:
+        finish(self.fs.close())
+        assert_consistent(self.engine.durable_rows())
+        self.handles.clear()
+        self.saved = self.tree.snapshot()
+        self.fs = finish(Filesystem.mount(self.engine, self.options, self.world))
+
+    @rule()
+    def crash(self) -> None:
+        self.engine = self.engine.crash()
+        assert_consistent(self.engine.rows(), orphans_allowed=True)
+        self.handles.clear()
+        self.tree = self.saved.snapshot()
+        self.fs = finish(Filesystem.mount(self.engine, self.options, self.world))
+        self.compare_everything()
+
+    @invariant()
+    def the_rows_are_consistent(self) -> None:
+        self.engine.check_live_values()
+        assert_consistent(self.engine.rows(), orphans_allowed=True)
+
+    def teardown(self) -> None:
+        self.compare_everything()
+        self.remount()
+        self.compare_everything()
+
+
+TestFilesystem = FilesystemMachine.TestCase
+TestFilesystem.settings = settings(
+    max_examples=50,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

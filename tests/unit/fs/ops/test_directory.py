@@ -1,0 +1,142 @@
+"""opendir, readdir, releasedir."""
+
+import random
+
+import pytest
+import trio
+
+from tests.unit.fs.harness import ALICE, ROOT_CALLER, Mounted, fails
+from zerofs.testing.engine import with_checkpoint
+
+
+async def test_entries_come_in_the_order_of_making_with_their_attributes(mounted: Mounted) -> None:
+    names = [f"{index}" for index in random.Random(1).sample(range(1000), 60)]
+    for name in names:
+        await mounted.write_file(f"/{name}", name.encode())
+    for limit in (1, 7, 60, 61):
+        assert list(await mounted.list("/", limit)) == [name.encode() for name in names]
+    handle = await mounted.fs.opendir(ROOT_CALLER, 1)
+    entries = await mounted.fs.readdir(handle, 0, 100)
+    assert [entry.cookie for entry in entries] == list(range(3, 63))
+    for entry in entries:
+        assert entry.attributes == await mounted.look(f"/{entry.name.decode()}")
+        mounted.fs.forget(entry.attributes.inode, 1)
+    await mounted.fs.releasedir(handle)
+
+
+@pytest.mark.parametrize("remount", [False, True])
+async def test_each_entry_counts_a_lookup(mounted: Mounted, remount: bool) -> None:
+    await mounted.write_file("/f", b"x")
+    if remount:
+        await mounted.remount()
+    handle = await mounted.fs.opendir(ROOT_CALLER, 1)
+    (entry,) = await mounted.fs.readdir(handle, 0, 10)
+    await mounted.unlink("/f")
+    assert (await mounted.fs.getattr(entry.attributes.inode)).nlink == 0
+    mounted.fs.forget(entry.attributes.inode, 1)
+    with fails("ESTALE"):
+        await mounted.fs.getattr(entry.attributes.inode)
+    await mounted.fs.releasedir(handle)
+
+
+async def test_cold_directories_fetch_inodes_together(mounted: Mounted) -> None:
+    await mounted.mkdir("/d")
+    for index in range(50):
+        await mounted.write_file(f"/d/{index}")
+    await mounted.remount()
+    await mounted.look("/d")
+    mounted.engine.calls.clear()
+    assert len(await mounted.list("/d")) == 50
+    assert mounted.engine.calls.count("multi_get") == 1
+    assert "get" not in mounted.engine.calls
+
+
+async def test_errors(mounted: Mounted) -> None:
+    inode = await mounted.write_file("/f")
+    with fails("ENOTDIR"):
+        await mounted.fs.opendir(ROOT_CALLER, inode)
+    with fails("ESTALE"):
+        await mounted.fs.opendir(ROOT_CALLER, 999)
+    handle = await mounted.fs.open(ROOT_CALLER, inode, 0)
+    with fails("ENOTDIR"):
+        await mounted.fs.readdir(handle, 0, 10)
+    await mounted.fs.release(handle)
+    handle = await mounted.fs.opendir(ROOT_CALLER, 1)
+    for cookie, limit in ((-1, 10), (0, 0), (0, -1), (2**64, 10)):
+        with fails("EINVAL"):
+            await mounted.fs.readdir(handle, cookie, limit)
+    assert await mounted.fs.readdir(handle, 2**64 - 1, 10) == []
+    await mounted.fs.fsyncdir(handle)
+    await mounted.fs.releasedir(handle)
+
+
+async def test_read_permission(mounted: Mounted) -> None:
+    inode = await mounted.mkdir("/d", 0o711)
+    with fails("EACCES"):
+        await mounted.fs.opendir(ALICE, inode)
+    await mounted.change("/d", mode=0o744)
+    await mounted.fs.releasedir(await mounted.fs.opendir(ALICE, inode))
+
+
+async def test_a_directory_that_changes_while_it_is_read(mounted: Mounted) -> None:
+    """What stays is seen exactly once; what comes and goes at most once per name and making."""
+    rng = random.Random(3)
+    inode = await mounted.mkdir("/d")
+    stays = {f"s{index}" for index in range(40)}
+    for name in sorted(stays):
+        await mounted.write_file(f"/d/{name}")
+    handle = await mounted.fs.opendir(ROOT_CALLER, inode)
+    seen: list[bytes] = []
+    cookie = 0
+    made = 0
+    while True:
+        page = await mounted.fs.readdir(handle, cookie, 3)
+        for entry in page:
+            seen.append(entry.name)
+            mounted.fs.forget(entry.attributes.inode, 1)
+        if not page or made > 100:
+            break
+        cookie = page[-1].cookie
+        for _ in range(2):
+            made += 1
+            await mounted.write_file(f"/d/t{made}")
+            if rng.random() < 0.7:
+                await mounted.unlink(f"/d/t{made}")
+    assert len(seen) == len(set(seen))
+    assert {name.decode() for name in seen} >= stays
+    await mounted.fs.releasedir(handle)
+
+
+async def test_names_that_vanish_while_their_inodes_are_fetched(mounted: Mounted) -> None:
+    await mounted.mkdir("/d")
+    for index in range(20):
+        await mounted.write_file(f"/d/{index}")
+    await mounted.remount()
+    directory = (await mounted.look("/d")).inode
+    mounted.engine.pause = with_checkpoint
+    names: list[bytes] = []
+
+    async def read() -> None:
+        handle = await mounted.fs.opendir(ROOT_CALLER, directory)
+        for entry in await mounted.fs.readdir(handle, 0, 100):
+            names.append(entry.name)
+            assert entry.attributes.nlink == 1
+            mounted.fs.forget(entry.attributes.inode, 1)
+        await mounted.fs.releasedir(handle)
+
+    async def remove() -> None:
+        for index in range(20):
+            await mounted.fs.unlink(ROOT_CALLER, directory, b"%d" % index)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        nursery.start_soon(remove)
+    assert await mounted.list("/d") == {}
+
+
+async def test_reading_sets_the_access_time(mounted: Mounted) -> None:
+    await mounted.mkdir("/d")
+    await mounted.write_file("/d/f")
+    before = (await mounted.look("/d")).atime_ns
+    await mounted.list("/d")
+    assert (await mounted.look("/d")).atime_ns > before

@@ -1,0 +1,109 @@
+"""What frontends are told of inodes, entries and the filesystem, and what they may ask to be changed: plain values."""
+
+from dataclasses import dataclass
+
+from zerofs.fs.format.records import INLINE_LIMIT, Inode
+from zerofs.units import CHUNK_SIZE
+
+_DIRECTORY_SIZE = 4096
+_SECTOR = 512
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Attributes:
+    """An inode as stat(2) shows it. Times in nanoseconds since 1970, negative before."""
+
+    inode: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    rdev: int
+    size_bytes: int
+    blocks: int
+    """Allocated space in units of 512 bytes."""
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    btime_ns: int
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class AttributeChanges:
+    """What a setattr asks for; None and False leave things alone. `…_now` wins over `…_ns`."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size_bytes: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+    ctime_ns: int | None = None
+    """Set by a kernel that keeps the times itself while it caches writes."""
+    atime_now: bool = False
+    mtime_now: bool = False
+
+    @property
+    def times(self) -> bool:
+        """Whether access or modification time is to be set."""
+        return self.atime_now or self.mtime_now or self.atime_ns is not None or self.mtime_ns is not None
+
+    @property
+    def explicit_times(self) -> bool:
+        """Whether one of them is to become another time than now."""
+        return (self.atime_ns is not None and not self.atime_now) or (self.mtime_ns is not None and not self.mtime_now)
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class DirectoryEntry:
+    """One name of a directory. Asking for the entries after `cookie` continues behind it."""
+
+    name: bytes
+    cookie: int
+    attributes: Attributes
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class FilesystemStatistics:
+    """The whole filesystem as statvfs(3) shows it."""
+
+    block_size: int
+    """Bytes; the unit of the two below."""
+    blocks_total: int
+    blocks_free: int
+    files_total: int
+    files_free: int
+    name_max: int
+    """Bytes of a name."""
+
+
+def blocks_of(node: Inode) -> int:
+    """Allocated space in units of 512 bytes: at least 1 for a file with any bytes, 0 for symlinks and special files."""
+    size = node.size
+    if size:
+        sectors = -(-size // _SECTOR)
+        if size > INLINE_LIMIT:
+            return min(sectors, node.allocated * (CHUNK_SIZE // _SECTOR)) or 1
+        return sectors
+    return _DIRECTORY_SIZE // _SECTOR if node.is_directory else 0
+
+
+def attributes_of(node: Inode) -> Attributes:
+    """What stat(2) shows of an inode. Directories have a constant size, symlinks that of their target."""
+    size = node.size
+    if not size and not node.is_regular:
+        size = _DIRECTORY_SIZE if node.is_directory else len(node.content)
+    return Attributes(
+        inode=node.number,
+        mode=node.mode,
+        nlink=node.nlink,
+        uid=node.uid,
+        gid=node.gid,
+        rdev=node.rdev,
+        size_bytes=size,
+        blocks=blocks_of(node),
+        atime_ns=node.atime_ns,
+        mtime_ns=node.mtime_ns,
+        ctime_ns=node.ctime_ns,
+        btime_ns=node.btime_ns,
+    )

@@ -1,0 +1,120 @@
+"""What every verb works with: the nouns of one mount, the clock, and the way to the engine.
+
+The order in which each changing verb does things, and why:
+
+1. `admit`: wait for room in memory, holding nothing.
+2. Look names up, lock the inodes, look the names up again.
+3. Read whatever is needed, check permissions and shapes. All awaits end here.
+4. `require_writable`: the last moment to refuse. From here to the commit there is no await, so nothing can change
+   underneath and no step has to be undone.
+5. Change the inodes, stage rows, `commit`.
+"""
+
+import errno
+import logging
+
+from zerofs.errors import CorruptionError, FsError
+from zerofs.fs.dentries import Dentries
+from zerofs.fs.format.records import Dentry, Inode
+from zerofs.fs.handles import Handles
+from zerofs.fs.inodes import Inodes
+from zerofs.fs.locks import InodeLocks
+from zerofs.fs.options import FilesystemOptions
+from zerofs.fs.orphans import Orphans
+from zerofs.fs.ports import Engine, KeyRange, Row
+from zerofs.fs.usage import Usage
+from zerofs.world import World
+
+_log = logging.getLogger(__name__)
+
+_ROWS_SIZE = 2048
+"""Bytes in memory that an operation on metadata makes dirty, about."""
+
+_NOTHING: tuple[KeyRange, ...] = ()
+
+
+class Context:
+    """One mount."""
+
+    __slots__ = (
+        "broken",
+        "data_lost",
+        "dentries",
+        "engine",
+        "handles",
+        "inodes",
+        "locks",
+        "now",
+        "options",
+        "orphans",
+        "usage",
+        "world",
+    )
+
+    def __init__(self, engine: Engine, options: FilesystemOptions, world: World, usage: Usage) -> None:
+        self.engine = engine
+        self.options = options
+        self.world = world
+        self.usage = usage
+        self.locks = InodeLocks()
+        self.handles = Handles()
+        self.inodes = Inodes(engine, options.inode_cache_count)
+        self.dentries = Dentries(engine, options.dentry_cache_count)
+        self.orphans = Orphans(engine, self.inodes, self.handles, self.locks, usage)
+        self.now = world.now_ns
+        self.data_lost = False
+        """A write was refused for want of the store: what the kernel had promised for it is gone."""
+        self.broken = False
+        """A commit failed after memory was changed: memory and engine differ, so nothing more is written."""
+
+    async def admit(self, size_bytes: int = _ROWS_SIZE) -> None:
+        """Refuse early on a mount that cannot write, and wait while too much is dirty."""
+        self.require_writable()
+        await self.engine.admit(size_bytes)
+
+    def require_writable(self) -> None:
+        """Raise FsError(EROFS) on a read-only or fenced mount, FsError(EIO) on a broken or closed one."""
+        if self.options.read_only:
+            raise FsError(errno.EROFS)
+        state = self.engine.state
+        if state == "fenced":
+            raise FsError(errno.EROFS, "another writer took the volume over")
+        if self.broken or state == "closed":
+            raise FsError(errno.EIO, "the filesystem takes no more changes")
+
+    def is_writable(self) -> bool:
+        """Whether a change that nobody asked for (an access time) may be made."""
+        return not (self.options.read_only or self.broken) and self.engine.state in ("ok", "waiting")
+
+    def commit(self, rows: list[Row], ranges: list[KeyRange] | tuple[KeyRange, ...] = _NOTHING) -> None:
+        """One operation. `require_writable` was called, and nothing awaited since."""
+        try:
+            self.engine.commit(rows, ranges)
+        except BaseException:
+            self.broken = True
+            _log.exception("a commit failed half-way; the mount takes no more changes")
+            raise
+
+    async def directory(self, number: int) -> Inode:
+        """The inode of a directory. Raises FsError(ESTALE, ENOTDIR)."""
+        node = self.inodes.cached(number) or await self.inodes.get(number)
+        if not node.is_directory:
+            raise FsError(errno.ENOTDIR)
+        return node
+
+    async def target(self, directory: int, dentry: Dentry) -> Inode:
+        """The inode that a name leads to. Raises CorruptionError if there is none: call it with the name held."""
+        node = self.inodes.cached(dentry.inode) or await self.inodes.find(dentry.inode)
+        if node is None:
+            raise CorruptionError(f"directory {directory}: an entry leads to inode {dentry.inode}, which is missing")
+        return node
+
+    def note_refused_write(self, node: Inode, error: Exception) -> None:
+        """A write to the inode failed: from now on its open handles say so at fsync and flush."""
+        if isinstance(error, FsError):
+            self.handles.mark_failed(node, error.errno)
+            return
+        self.handles.mark_failed(node, errno.EIO)
+        if not self.data_lost:
+            self.data_lost = True
+            _log.error("a write to inode %d was refused and its data is lost: %s", node.number, error)

@@ -1,0 +1,294 @@
+"""The door of the room: what frontends call. Delegates to `ops` and translates errors, nothing else.
+
+Every coroutine raises FsError only. What the engine raises becomes EIO, and EROFS for changes after another writer took
+the volume over. Coroutines that find everything in memory reach no checkpoint.
+"""
+
+import errno
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import trio
+
+from zerofs.errors import FencedError, FsError, ReadOnlyError, ZerofsError
+from zerofs.fs import mounting, writeback
+from zerofs.fs.access import Caller
+from zerofs.fs.attributes import AttributeChanges, Attributes, DirectoryEntry, FilesystemStatistics
+from zerofs.fs.context import Context
+from zerofs.fs.ops import attr, create, directory, io, link, lookup, remove, rename, xattr
+from zerofs.fs.options import FilesystemOptions
+from zerofs.fs.ports import Engine
+from zerofs.world import World
+
+ROOT_INODE = mounting.ROOT_INODE
+
+_log = logging.getLogger(__name__)
+
+_REPORTED_MAX = 100
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Method = Callable[Concatenate["Filesystem", P], Awaitable[T]]
+
+
+def _raises_fs_error(method: Method[P, T]) -> Callable[Concatenate["Filesystem", P], Coroutine[Any, Any, T]]:
+    @functools.wraps(method)
+    async def call(self: "Filesystem", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(self, *args, **kwargs)
+        except FsError:
+            raise
+        except ZerofsError as error:
+            raise self._translated(error) from error
+
+    return call
+
+
+class Filesystem:
+    """One mounted filesystem. Made by `mount`; used from one trio thread.
+
+    Inode 1 is the root. Names are bytes. `parent` is always the inode of a directory. Where a method says that it
+    counts a lookup, the frontend owes a `forget`.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._ctx = context
+        self._reported: set[str] = set()
+
+    @classmethod
+    async def mount(cls, engine: Engine, options: FilesystemOptions, world: World) -> "Filesystem":
+        """Open the filesystem in `engine`, making an empty one if there is none at all and the mount may write.
+
+        Reclaims what an earlier mount left unlinked but open. Raises NoVolumeError (none, and read-only),
+        UnsupportedFormatError (made by a newer zerofs), CorruptionError, and what the engine raises.
+        """
+        return cls(await mounting.open_context(engine, options, world))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The background service; to be run as long as the filesystem is open, except on a read-only one."""
+        await writeback.run(self._ctx, task_status=task_status)
+
+    @property
+    def data_lost(self) -> bool:
+        """Whether a write was ever refused for want of the store. Every fsync fails until an operator clears it."""
+        return self._ctx.data_lost
+
+    def clear_data_lost(self) -> None:
+        """The operator knows."""
+        self._ctx.data_lost = False
+
+    def evict_all(self) -> None:
+        """Drop what is cached and unused: names, and inodes without handles."""
+        self._ctx.inodes.evict_all()
+        self._ctx.dentries.evict_all()
+
+    # names
+
+    @_raises_fs_error
+    async def lookup(self, caller: Caller, parent: int, name: bytes) -> Attributes:
+        """The inode that a name leads to. Counts a lookup. Raises ENOENT, EACCES, ENOTDIR, ENAMETOOLONG, ESTALE."""
+        return await lookup.lookup(self._ctx, caller, parent, name)
+
+    def forget(self, inode: int, count: int) -> None:
+        """Take back lookups. With the last one, an unlinked inode that is not open goes."""
+        lookup.forget(self._ctx, inode, count)
+
+    @_raises_fs_error
+    async def mknod(self, caller: Caller, parent: int, name: bytes, mode: int, rdev: int) -> Attributes:
+        """Make a regular file, fifo, socket or device. Counts a lookup."""
+        return await create.mknod(self._ctx, caller, parent, name, mode, rdev)
+
+    @_raises_fs_error
+    async def mkdir(self, caller: Caller, parent: int, name: bytes, mode: int) -> Attributes:
+        """Make a directory. Counts a lookup."""
+        return await create.mkdir(self._ctx, caller, parent, name, mode)
+
+    @_raises_fs_error
+    async def symlink(self, caller: Caller, parent: int, name: bytes, target: bytes) -> Attributes:
+        """Make a symbolic link. Counts a lookup."""
+        return await create.symlink(self._ctx, caller, parent, name, target)
+
+    @_raises_fs_error
+    async def link(self, caller: Caller, inode: int, parent: int, name: bytes) -> Attributes:
+        """Give an inode another name. Counts a lookup."""
+        return await link.link(self._ctx, caller, inode, parent, name)
+
+    @_raises_fs_error
+    async def readlink(self, inode: int) -> bytes:
+        """The target of a symbolic link."""
+        return await link.readlink(self._ctx, inode)
+
+    @_raises_fs_error
+    async def unlink(self, caller: Caller, parent: int, name: bytes) -> None:
+        """Take away a name that leads to no directory."""
+        await remove.unlink(self._ctx, caller, parent, name)
+
+    @_raises_fs_error
+    async def rmdir(self, caller: Caller, parent: int, name: bytes) -> None:
+        """Take away an empty directory."""
+        await remove.rmdir(self._ctx, caller, parent, name)
+
+    @_raises_fs_error
+    async def rename(
+        self, caller: Caller, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0
+    ) -> None:
+        """Move a name. `flags`: RENAME_NOREPLACE = 1, RENAME_EXCHANGE = 2."""
+        await rename.rename(self._ctx, caller, parent, name, new_parent, new_name, flags)
+
+    # attributes
+
+    @_raises_fs_error
+    async def getattr(self, inode: int) -> Attributes:
+        """What stat(2) shows. Raises ESTALE."""
+        return await attr.getattr_(self._ctx, inode)
+
+    @_raises_fs_error
+    async def setattr(
+        self, caller: Caller, inode: int, changes: AttributeChanges, handle: int | None = None
+    ) -> Attributes:
+        """Change mode, owner, size and times, all in one commit."""
+        return await attr.setattr_(self._ctx, caller, inode, changes, handle)
+
+    @_raises_fs_error
+    async def access(self, caller: Caller, inode: int, mask: int) -> None:
+        """Raise EACCES or EROFS unless the access is granted."""
+        await attr.access(self._ctx, caller, inode, mask)
+
+    @_raises_fs_error
+    async def getxattr(self, caller: Caller, inode: int, name: bytes) -> bytes:
+        """The value of an extended attribute."""
+        return await xattr.getxattr(self._ctx, caller, inode, name)
+
+    @_raises_fs_error
+    async def setxattr(self, caller: Caller, inode: int, name: bytes, value: bytes, flags: int = 0) -> None:
+        """Set an extended attribute. `flags`: XATTR_CREATE = 1, XATTR_REPLACE = 2."""
+        await xattr.setxattr(self._ctx, caller, inode, name, value, flags)
+
+    @_raises_fs_error
+    async def listxattr(self, caller: Caller, inode: int) -> list[bytes]:
+        """The names of the extended attributes."""
+        return await xattr.listxattr(self._ctx, caller, inode)
+
+    @_raises_fs_error
+    async def removexattr(self, caller: Caller, inode: int, name: bytes) -> None:
+        """Remove an extended attribute."""
+        await xattr.removexattr(self._ctx, caller, inode, name)
+
+    # files
+
+    @_raises_fs_error
+    async def create(self, caller: Caller, parent: int, name: bytes, mode: int, flags: int) -> tuple[int, Attributes]:
+        """Open a file, made if the name is free: (handle, attributes). Counts a lookup."""
+        return await create.create(self._ctx, caller, parent, name, mode, flags)
+
+    @_raises_fs_error
+    async def open(self, caller: Caller, inode: int, flags: int) -> int:
+        """A handle on something that is no directory; O_TRUNC is obeyed, O_APPEND is the frontend's."""
+        return await io.open_(self._ctx, caller, inode, flags)
+
+    @_raises_fs_error
+    async def release(self, handle: int) -> None:
+        """Close a handle. With the last one, an unlinked inode that the kernel has forgotten goes."""
+        io.release(self._ctx, handle)
+
+    @_raises_fs_error
+    async def read(self, handle: int, offset: int, size: int) -> bytes:
+        """Up to `size` bytes; fewer at the end of the file only."""
+        return await io.read(self._ctx, handle, offset, size)
+
+    @_raises_fs_error
+    async def write(self, handle: int, offset: int, data: bytes | memoryview) -> int:
+        """Put all of `data` at `offset`, or nothing; its length."""
+        return await io.write(self._ctx, handle, offset, data)
+
+    @_raises_fs_error
+    async def flush(self, handle: int) -> None:
+        """What close(2) reports. Makes nothing durable."""
+        io.flush(self._ctx, handle)
+
+    async def fsync(self, handle: int, datasync: bool = False) -> None:
+        """Return when everything written before is durable, data and metadata. Raises EIO, also when fenced."""
+        del datasync  # one cut takes data and metadata alike
+        await self._durably(io.fsync(self._ctx, handle))
+
+    @_raises_fs_error
+    async def seek_data(self, handle: int, offset: int) -> int:
+        """The first byte at or behind `offset` that is no hole. Raises ENXIO."""
+        return await io.seek(self._ctx, handle, offset, hole=False)
+
+    @_raises_fs_error
+    async def seek_hole(self, handle: int, offset: int) -> int:
+        """The first byte at or behind `offset` in a hole; the end counts as one. Raises ENXIO."""
+        return await io.seek(self._ctx, handle, offset, hole=True)
+
+    # directories
+
+    @_raises_fs_error
+    async def opendir(self, caller: Caller, inode: int) -> int:
+        """A handle on a directory."""
+        return await directory.opendir(self._ctx, caller, inode)
+
+    @_raises_fs_error
+    async def readdir(self, handle: int, after_cookie: int, limit: int) -> list[DirectoryEntry]:
+        """Up to `limit` entries behind a cookie (0 = start), without "." and ".."; each counts a lookup."""
+        return await directory.readdir(self._ctx, handle, after_cookie, limit)
+
+    @_raises_fs_error
+    async def releasedir(self, handle: int) -> None:
+        """Close a directory's handle."""
+        io.release(self._ctx, handle)
+
+    async def fsyncdir(self, handle: int, datasync: bool = False) -> None:
+        """As fsync."""
+        del datasync
+        await self._durably(io.fsync(self._ctx, handle))
+
+    # the whole
+
+    @_raises_fs_error
+    async def statfs(self) -> FilesystemStatistics:
+        """Size and room."""
+        return self._ctx.usage.statistics()
+
+    async def sync(self) -> None:
+        """Return when everything written before is durable. Raises EIO, also when fenced."""
+        await self._durably(io.sync(self._ctx))
+
+    async def flush_all(self) -> None:
+        """A sync, after which opening the volume has nothing to replay."""
+        await self._durably(self._flush_all())
+
+    async def close(self) -> None:
+        """The mount ends: nobody refers to anything any more, orphans go, and everything becomes durable. Raises EIO.
+
+        The engine stays open: it belongs to whoever made it.
+        """
+        self._ctx.handles.abandon()
+        self._ctx.orphans.release_all()
+        await self._durably(io.sync(self._ctx))
+
+    async def _flush_all(self) -> None:
+        await io.sync(self._ctx)
+        if not self._ctx.options.read_only:
+            await self._ctx.engine.flush()
+
+    async def _durably(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except FsError:
+            raise
+        except FencedError as error:
+            raise FsError(errno.EIO, "another writer took the volume over: nothing more becomes durable") from error
+        except ZerofsError as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: ZerofsError) -> FsError:
+        if isinstance(error, FencedError | ReadOnlyError):
+            return FsError(errno.EROFS, str(error))
+        message = f"{type(error).__name__}: {error}"
+        if message not in self._reported and len(self._reported) < _REPORTED_MAX:
+            self._reported.add(message)
+            _log.error("input/output error: %s", message)
+        return FsError(errno.EIO, message)

@@ -1,0 +1,116 @@
+"""Who needs an inode besides its names: open handles, and the kernel's lookup counts.
+
+Not the place where inodes die: `orphans` asks here first.
+"""
+
+import errno
+import os
+
+from zerofs.errors import FsError
+from zerofs.fs.format.records import Inode
+
+
+class Handle:
+    """An open file or directory."""
+
+    __slots__ = ("error", "flags", "node", "uid")
+
+    def __init__(self, node: Inode, flags: int, uid: int) -> None:
+        self.node = node
+        self.flags = flags
+        self.uid = uid
+        """Who opened it."""
+        self.error = 0
+        """The errno of a write that was refused while this was open: every later fsync and flush repeats it, because
+        with a writeback cache the program's own write(2) has long succeeded."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether it was opened for writing."""
+        return self.flags & os.O_ACCMODE != os.O_RDONLY
+
+
+class Handles:
+    """All references to inodes of one mount."""
+
+    __slots__ = ("_lookups", "_next", "_open")
+
+    def __init__(self) -> None:
+        self._open: dict[int, Handle] = {}
+        self._next = 1
+        self._lookups: dict[int, int] = {}
+
+    def open(self, node: Inode, flags: int, uid: int) -> int:
+        """A new handle's number; numbers are not used twice."""
+        number = self._next
+        self._next = number + 1
+        self._open[number] = Handle(node, flags, uid)
+        node.handles += 1
+        return number
+
+    def get(self, number: int) -> Handle:
+        """An open handle. Raises FsError(EBADF)."""
+        handle = self._open.get(number)
+        if handle is None:
+            raise FsError(errno.EBADF, f"there is no handle {number}")
+        return handle
+
+    def directory(self, number: int) -> Handle:
+        """An open handle of a directory. Raises FsError(EBADF, ENOTDIR)."""
+        handle = self.get(number)
+        if not handle.node.is_directory:
+            raise FsError(errno.ENOTDIR)
+        return handle
+
+    def file(self, number: int) -> Handle:
+        """An open handle of something that is no directory. Raises FsError(EBADF, EISDIR)."""
+        handle = self.get(number)
+        if handle.node.is_directory:
+            raise FsError(errno.EISDIR)
+        return handle
+
+    def close(self, number: int) -> Inode:
+        """Close a handle; its inode. Raises FsError(EBADF)."""
+        node = self.get(number).node
+        del self._open[number]
+        node.handles -= 1
+        return node
+
+    def mark_failed(self, node: Inode, error: int) -> None:
+        """A write to the inode was refused: remember it in every handle that is open on it for writing."""
+        for handle in self._open.values():
+            if handle.node is node and handle.writable:
+                handle.error = handle.error or error
+
+    def count_lookup(self, inode: int) -> None:
+        """The kernel learned of the inode once more."""
+        lookups = self._lookups
+        lookups[inode] = lookups.get(inode, 0) + 1
+
+    def forget(self, inode: int, count: int) -> bool:
+        """The kernel gave up so many lookups. Whether none is left. More than there were count as all."""
+        left = self._lookups.get(inode, 0) - count
+        if left > 0:
+            self._lookups[inode] = left
+            return False
+        self._lookups.pop(inode, None)
+        return True
+
+    def is_referenced(self, node: Inode) -> bool:
+        """Whether a handle or the kernel refers to it."""
+        return node.handles > 0 or node.number in self._lookups
+
+    def lookups_of(self, inode: int) -> int:
+        """The kernel's lookup count."""
+        return self._lookups.get(inode, 0)
+
+    def open_count(self) -> int:
+        """Open handles."""
+        return len(self._open)
+
+    def abandon(self) -> None:
+        """Nobody refers to anything any more: the mount ends."""
+        for handle in self._open.values():
+            handle.node.handles -= 1
+        self._open.clear()
+        self._lookups.clear()

@@ -1,0 +1,1 @@
+"""One module for each family of system calls. A verb reads, checks, changes and commits; see `context`."""

@@ -1,0 +1,151 @@
+"""Making things: files, directories, symlinks, special files."""
+
+import errno
+import os
+import stat
+
+from zerofs.errors import FsError
+from zerofs.fs.access import EXECUTE, READ, WRITE, Caller, ownership_of_new, require, require_change
+from zerofs.fs.attributes import Attributes, attributes_of
+from zerofs.fs.context import Context
+from zerofs.fs.dentries import require_name
+from zerofs.fs.format.keys import inode_key
+from zerofs.fs.format.records import SYMLINK_LIMIT, Inode
+from zerofs.fs.ops.attr import truncate_held
+from zerofs.fs.ports import Row
+
+_SPECIAL = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
+_DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
+
+
+async def mknod(ctx: Context, caller: Caller, parent: int, name: bytes, mode: int, rdev: int) -> Attributes:
+    """A regular or special file, by the type in `mode` (none = regular). Counts one lookup.
+
+    Raises EPERM for a device unless the caller is root, EINVAL for a type that has a call of its own, and as `_make`.
+    """
+    kind = stat.S_IFMT(mode) or stat.S_IFREG
+    if kind != stat.S_IFREG and kind not in _SPECIAL:
+        raise FsError(errno.EINVAL)
+    if kind in _DEVICES and not caller.exempt:
+        raise FsError(errno.EPERM)
+    permissions = mode & 0o7777 & ~caller.umask
+    return await _make(ctx, caller, parent, name, kind | permissions, rdev=rdev if kind in _DEVICES else 0)
+
+
+async def mkdir(ctx: Context, caller: Caller, parent: int, name: bytes, mode: int) -> Attributes:
+    """A directory. Counts one lookup. Raises EMLINK when the parent is full, and as `_make`."""
+    return await _make(ctx, caller, parent, name, stat.S_IFDIR | (mode & 0o7777 & ~caller.umask))
+
+
+async def symlink(ctx: Context, caller: Caller, parent: int, name: bytes, target: bytes) -> Attributes:
+    """A symbolic link. Counts one lookup. Raises ENOENT (empty), ENAMETOOLONG, EINVAL (NUL), and as `_make`."""
+    if not target:
+        raise FsError(errno.ENOENT)
+    if len(target) > SYMLINK_LIMIT:
+        raise FsError(errno.ENAMETOOLONG)
+    if b"\0" in target:
+        raise FsError(errno.EINVAL)
+    return await _make(ctx, caller, parent, name, stat.S_IFLNK | 0o777, content=target)
+
+
+async def create(
+    ctx: Context, caller: Caller, parent: int, name: bytes, mode: int, flags: int
+) -> tuple[int, Attributes]:
+    """Open a regular file, made if the name is free: (handle, attributes). Counts one lookup.
+
+    Raises EEXIST (O_EXCL), EISDIR, ELOOP (a symlink is there), EACCES for an existing file, and as `_make`.
+    """
+    require_name(name)
+    await ctx.admit()
+    directory = await ctx.directory(parent)
+    while True:
+        dentry = await ctx.dentries.find(parent, name)
+        with await ctx.locks.hold(parent, *((dentry.inode,) if dentry else ())):
+            if await ctx.dentries.find(parent, name) != dentry:
+                continue
+            if dentry is None:
+                permissions = mode & 0o7777 & ~caller.umask
+                node = _make_held(ctx, caller, directory, name, stat.S_IFREG | permissions)
+            else:
+                require(caller, directory, EXECUTE)
+                if flags & os.O_EXCL:
+                    raise FsError(errno.EEXIST)
+                node = await ctx.target(parent, dentry)
+                await open_held(ctx, caller, node, flags)
+            ctx.handles.count_lookup(node.number)
+            return ctx.handles.open(node, flags, caller.uid), attributes_of(node)
+
+
+async def open_held(ctx: Context, caller: Caller, node: Inode, flags: int) -> None:
+    """Check that something that exists may be opened so, and truncate it if asked; its lock is held."""
+    if node.is_directory:
+        raise FsError(errno.EISDIR)
+    if node.is_symlink:
+        raise FsError(errno.ELOOP)
+    access = flags & os.O_ACCMODE
+    mask = {os.O_RDONLY: READ, os.O_WRONLY: WRITE}.get(access, READ | WRITE)
+    if flags & os.O_TRUNC:
+        mask |= WRITE
+    require(caller, node, mask)
+    if mask & WRITE and node.is_regular:
+        ctx.require_writable()
+    if flags & os.O_TRUNC and node.is_regular:
+        await truncate_held(ctx, caller, node, 0)
+
+
+async def _make(
+    ctx: Context, caller: Caller, parent: int, name: bytes, mode: int, *, rdev: int = 0, content: bytes = b""
+) -> Attributes:
+    """Raises EEXIST, ENAMETOOLONG, EINVAL (the name), ENOENT (the parent was removed), EACCES, ENOTDIR, EROFS."""
+    require_name(name)
+    await ctx.admit()
+    directory = await ctx.directory(parent)
+    with await ctx.locks.hold(parent):
+        require(caller, directory, EXECUTE)
+        if await ctx.dentries.find(parent, name) is not None:
+            raise FsError(errno.EEXIST)
+        node = _make_held(ctx, caller, directory, name, mode, rdev=rdev, content=content)
+        ctx.handles.count_lookup(node.number)
+        return attributes_of(node)
+
+
+def _make_held(
+    ctx: Context,
+    caller: Caller,
+    directory: Inode,
+    name: bytes,
+    mode: int,
+    *,
+    rdev: int = 0,
+    content: bytes = b"",
+) -> Inode:
+    """A new inode under a free name; the directory's lock is held. Does not await."""
+    require_change(caller, directory)
+    if not directory.nlink:
+        raise FsError(errno.ENOENT, "the directory was removed")
+    is_directory = stat.S_ISDIR(mode)
+    if is_directory and directory.nlink >= ctx.options.max_links:
+        raise FsError(errno.EMLINK)
+    ctx.usage.require_room(len(content))
+    ctx.require_writable()
+
+    counters = ctx.usage.counters
+    now_ns = ctx.now()
+    number = counters.next_inode
+    mode, uid, gid = ownership_of_new(caller, directory, mode)
+    node = Inode(number, inode_key(number), mode=mode, uid=uid, gid=gid, now_ns=now_ns)
+    node.rdev = rdev
+    node.content = content
+    if is_directory:
+        node.nlink = 2
+        node.parent = directory.number
+        directory.nlink += 1
+    directory.mtime_ns = directory.ctime_ns = now_ns
+    counters.next_inode = number + 1
+    counters.used_inodes += 1
+    counters.used_bytes += len(content)
+    rows: list[Row] = [(node.key, node), (directory.key, directory), ctx.usage.row]
+    ctx.dentries.stage_add(rows, directory, name, node)
+    ctx.inodes.add(node)
+    ctx.commit(rows)
+    return node

@@ -1,0 +1,44 @@
+"""Open directories: listing them in the order of cookies."""
+
+import errno
+
+from zerofs.errors import FsError
+from zerofs.fs.access import READ, Caller, require
+from zerofs.fs.attributes import DirectoryEntry, attributes_of
+from zerofs.fs.context import Context
+from zerofs.fs.format.keys import MAX_COOKIE
+from zerofs.fs.ops.times import note_access
+
+
+async def opendir(ctx: Context, caller: Caller, inode: int) -> int:
+    """A handle on a directory. Raises ENOTDIR, EACCES, ESTALE."""
+    node = await ctx.directory(inode)
+    require(caller, node, READ)
+    return ctx.handles.open(node, 0, caller.uid)
+
+
+async def readdir(ctx: Context, number: int, after_cookie: int, limit: int) -> list[DirectoryEntry]:
+    """Up to `limit` entries behind a cookie (0 = from the start), each counting one lookup; empty only at the end.
+
+    An entry that is there all the time while a directory is read is seen exactly once, whatever else happens in it.
+    "." and ".." are not among them. Raises EBADF, ENOTDIR, EINVAL.
+    """
+    node = ctx.handles.directory(number).node
+    if limit <= 0 or not 0 <= after_cookie <= MAX_COOKIE:
+        raise FsError(errno.EINVAL)
+    entries: list[DirectoryEntry] = []
+    while not entries:
+        page = await ctx.dentries.list(node.number, after_cookie, limit)
+        if not page:
+            break
+        inodes = await ctx.inodes.find_many([inode for _, inode, _ in page])
+        entries = [
+            DirectoryEntry(name=name, cookie=cookie, attributes=attributes_of(found))
+            for (cookie, _, name), found in zip(page, inodes, strict=True)
+            if found is not None and found.nlink  # else the name was taken while the inodes were fetched
+        ]
+        after_cookie = page[-1][0]
+    for entry in entries:
+        ctx.handles.count_lookup(entry.attributes.inode)
+    note_access(ctx, node)
+    return entries

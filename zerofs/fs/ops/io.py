@@ -1,0 +1,139 @@
+"""Open files: opening, reading, writing, making durable, closing, and where the holes are."""
+
+import errno
+
+from zerofs.errors import FsError, ZerofsError
+from zerofs.fs import chunks, content
+from zerofs.fs.access import Caller
+from zerofs.fs.chunking import MAX_FILE_SIZE
+from zerofs.fs.context import Context
+from zerofs.fs.format.records import FLAG_CAPABILITY, INLINE_LIMIT
+from zerofs.fs.ops.attr import strip_privileges
+from zerofs.fs.ops.create import open_held
+from zerofs.fs.ops.times import note_access
+from zerofs.fs.ports import Row
+from zerofs.fs.usage import charge
+
+_PRIVILEGES = 0o6000
+
+
+async def open_(ctx: Context, caller: Caller, inode: int, flags: int) -> int:
+    """A handle on something that is no directory; O_TRUNC empties it.
+
+    O_APPEND does nothing here: the offsets that a kernel sends are final. Raises EACCES, EISDIR, ELOOP, EROFS, ESTALE.
+    """
+    with await ctx.locks.hold(inode):
+        node = await ctx.inodes.get(inode)
+        await open_held(ctx, caller, node, flags)
+        return ctx.handles.open(node, flags, caller.uid)
+
+
+def release(ctx: Context, number: int) -> None:
+    """Close a handle; an orphan that nobody refers to any more is reclaimed. Raises EBADF."""
+    ctx.orphans.released(ctx.handles.close(number).number)
+
+
+async def read(ctx: Context, number: int, offset: int, size: int) -> bytes:
+    """Up to `size` bytes at `offset`; fewer at the end of the file only.
+
+    Also through a handle that was opened for writing only: a kernel with a writeback cache fills pages that way.
+    Raises EBADF, EISDIR, EINVAL.
+    """
+    node = ctx.handles.file(number).node
+    if offset < 0 or size < 0 or not node.is_regular:
+        raise FsError(errno.EINVAL)
+    if node.size <= INLINE_LIMIT:
+        data = node.content[offset : offset + size]
+    else:
+        data = await content.read(ctx.engine, ctx.locks, node, offset, size)
+    note_access(ctx, node)
+    return data
+
+
+async def write(ctx: Context, number: int, offset: int, data: bytes | memoryview) -> int:
+    """Put `data` at `offset`, all of it or nothing; its length. Nothing happens for no data.
+
+    Raises EBADF (not open for writing), EISDIR, EINVAL, EFBIG, ENOSPC, EROFS. Whatever is raised for want of room or
+    store is raised again by fsync and flush of every handle that is open on the file now.
+    """
+    handle = ctx.handles.file(number)
+    node = handle.node
+    size = len(data)
+    if not handle.writable:
+        raise FsError(errno.EBADF)
+    if offset < 0 or not node.is_regular:
+        raise FsError(errno.EINVAL)
+    if not size:
+        return 0
+    if offset + size > MAX_FILE_SIZE:
+        raise FsError(errno.EFBIG)
+    try:
+        await ctx.admit(size)
+        with await ctx.locks.hold(node.number):
+            found = await content.existing(ctx.engine, node, offset, size) if node.size > INLINE_LIMIT else {}
+            ctx.usage.require_room(content.growth_of_write(node, offset, size, found))
+            ctx.require_writable()
+
+            counted = charge(node)
+            rows: list[Row] = [(node.key, node)]
+            content.stage_write(rows, node, offset, data, found)
+            growth = charge(node) - counted
+            if growth:
+                ctx.usage.counters.used_bytes += growth
+                rows.append(ctx.usage.row)
+            if handle.uid and (node.mode & _PRIVILEGES or node.flags & FLAG_CAPABILITY):
+                strip_privileges(rows, node)
+            node.mtime_ns = node.ctime_ns = ctx.now()
+            ctx.commit(rows)
+    except ZerofsError as error:
+        ctx.note_refused_write(node, error)
+        raise
+    return size
+
+
+def flush(ctx: Context, number: int) -> None:
+    """What close(2) reports: the refused writes of the handle, and EIO if what was written cannot become durable."""
+    handle = ctx.handles.get(number)
+    if handle.writable and (ctx.data_lost or ctx.broken or ctx.engine.state == "fenced"):
+        raise FsError(errno.EIO, "what was written cannot be made durable")
+    if handle.error:
+        raise FsError(handle.error, "an earlier write to this file was refused")
+
+
+async def fsync(ctx: Context, number: int) -> None:
+    """Return when everything written before, anywhere, is durable. Raises the errno of a refused write; EIO."""
+    handle = ctx.handles.get(number)
+    await sync(ctx)
+    if handle.error:
+        raise FsError(handle.error, "an earlier write to this file was refused")
+
+
+async def sync(ctx: Context) -> None:
+    """Return when everything that was written before is durable. Raises EIO on a mount that lost a write."""
+    if not ctx.options.read_only:
+        await ctx.engine.sync()
+        if ctx.data_lost or ctx.broken:
+            raise FsError(errno.EIO, "a write was refused and lost; see the mount's status")
+
+
+async def seek(ctx: Context, number: int, offset: int, *, hole: bool) -> int:
+    """The first byte at or behind `offset` that is in a hole, or in none. The end of the file counts as a hole.
+
+    Raises ENXIO at or behind the end, and when no data follows; EBADF, EISDIR, EINVAL.
+    """
+    node = ctx.handles.file(number).node
+    if not node.is_regular:
+        raise FsError(errno.EINVAL)
+    if offset < 0:
+        raise FsError(errno.ENXIO)
+    with await ctx.locks.hold(node.number):
+        if offset >= node.size:
+            raise FsError(errno.ENXIO)
+        if node.is_inline:
+            return node.size if hole else offset
+        if hole:
+            return await chunks.find_hole(ctx.engine, node, offset)
+        found = await chunks.find_data(ctx.engine, node, offset)
+        if found is None:
+            raise FsError(errno.ENXIO)
+        return found

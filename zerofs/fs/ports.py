@@ -1,0 +1,68 @@
+"""What the filesystem needs of the engine below it: the shape of `zerofs.lsm`'s door, and of the fake in tests."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+
+class Deferred(Protocol):
+    """A live value: the engine keeps the object and asks for its bytes once per cut."""
+
+    def encode(self) -> bytes:
+        """The value as of now. Does not await, does not fail. Empty, for a chunk: there is none."""
+        ...
+
+
+Value = bytes | Deferred
+"""`get` gives the live object back as long as no cut has taken it, and bytes from then on."""
+
+Row = tuple[bytes, Value | None]
+"""A key and what to put there; None deletes."""
+
+KeyRange = tuple[bytes, bytes]
+"""Half-open."""
+
+
+class Engine(Protocol):
+    """Ordered rows; atomic commits, visible at once; durable at the next sync, in whole cuts."""
+
+    @property
+    def dirty_bytes(self) -> int:
+        """What a sync would have to store; 0 when there is nothing."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """One of "ok", "waiting" (the store does not answer), "fenced", "closed"."""
+        ...
+
+    def commit(self, rows: Iterable[Row], delete_ranges: Sequence[KeyRange] = ()) -> None:
+        """One operation: the ranges are deleted first, then the rows put. Raises before any effect, if at all."""
+        ...
+
+    async def get(self, key: bytes) -> Value | None:
+        """The newest value. No checkpoint when it is in memory."""
+        ...
+
+    async def multi_get(self, keys: Sequence[bytes]) -> Sequence[Value | None]:
+        """The newest value of each key as of the call, in the order of the keys."""
+        ...
+
+    async def contains(self, key: bytes) -> bool:
+        """Whether there is a value, without fetching a chunk's data."""
+        ...
+
+    async def scan(self, start: bytes, stop: bytes, limit: int) -> Sequence[tuple[bytes, Value]]:
+        """The first `limit` rows in [start, stop), in order. The values of chunk keys are empty."""
+        ...
+
+    async def admit(self, size_bytes: int) -> None:
+        """Wait while too much is dirty. No checkpoint otherwise."""
+        ...
+
+    async def sync(self) -> None:
+        """Return when everything committed before the call is durable."""
+        ...
+
+    async def flush(self) -> None:
+        """A sync, after which opening the volume has nothing to replay."""
+        ...
