@@ -35,23 +35,19 @@ class ChunkWriter:
         self._options = options
         self._queue: deque[Chunk] = deque()
         self._queued_bytes = 0
-        self._sealing: dict[int, int] = {}
-        """Ticket of the first chunk of each running seal job → its bytes."""
+        self.pending_bytes = 0
+        """Bytes of chunk data and frames that are in nobody else's care yet: queued, sealed or on their way."""
+        self._sealing: set[int] = set()
+        """Ticket of the first chunk of each running seal job."""
         self._open: list[Chunk] = []
         self._open_bytes = 0
         self._open_first: float = math.inf
         """The least ticket in the open list, or one below it."""
-        self._uploading_bytes = 0
         self._uploads = 0
         self._next_ticket = 1
         self._drain_to = 0
         self._progress = progress
         self._nursery: trio.Nursery | None = None
-
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of chunk data and frames that no chunk SST in the store holds yet."""
-        return self._queued_bytes + sum(self._sealing.values()) + self._open_bytes + self._uploading_bytes
 
     def add(self, chunk: Chunk) -> None:
         """Take charge of a chunk."""
@@ -59,6 +55,7 @@ class ChunkWriter:
         self._next_ticket += 1
         self._queue.append(chunk)
         self._queued_bytes += chunk.size
+        self.pending_bytes += chunk.size
         if self._queued_bytes >= self._options.seal_batch_size_bytes:
             self._pump()
 
@@ -102,14 +99,14 @@ class ChunkWriter:
     async def _seal_now(self, chunks: Sequence[Chunk]) -> None:
         chosen = {id(chunk) for chunk in chunks}
         self._queue = deque(chunk for chunk in self._queue if id(chunk) not in chosen)
-        size = sum(chunk.size for chunk in chunks)
-        self._queued_bytes -= size
-        self._sealing[chunks[0].ticket] = size
+        self._queued_bytes -= sum(chunk.size for chunk in chunks)
+        self._sealing.add(chunks[0].ticket)
         await self._seal_job(chunks)
 
     def _remove_open(self, chosen: set[int]) -> None:
         self._open = [chunk for chunk in self._open if id(chunk) not in chosen]
-        self._open_bytes = sum(len(chunk.frame or b"") for chunk in self._open)
+        before, self._open_bytes = self._open_bytes, sum(len(chunk.frame or b"") for chunk in self._open)
+        self.pending_bytes -= before - self._open_bytes
 
     def _pump(self) -> None:
         nursery = self._nursery
@@ -118,11 +115,11 @@ class ChunkWriter:
         while len(self._sealing) < SEAL_JOBS_MAX and self._worth_sealing():
             batch = self._next_batch()
             if batch:
-                self._sealing[batch[0].ticket] = sum(chunk.size for chunk in batch)
+                self._sealing.add(batch[0].ticket)
                 nursery.start_soon(self._seal_job, batch)
         while self._uploads < self._options.uploads_max and self._worth_closing():
             chunks, self._open, self._open_bytes, self._open_first = self._open, [], 0, math.inf
-            chunks = [chunk for chunk in chunks if not chunk.dead]
+            chunks = self._living(chunks)
             if chunks:
                 self._uploads += 1
                 nursery.start_soon(self._upload, chunks)
@@ -150,10 +147,17 @@ class ChunkWriter:
         while self._queue and size < self._options.seal_batch_size_bytes:
             chunk = self._queue.popleft()
             self._queued_bytes -= chunk.size
-            if not chunk.dead:
+            if chunk.dead:
+                self.pending_bytes -= chunk.size
+            else:
                 batch.append(chunk)
                 size += chunk.size
         return batch
+
+    def _living(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Sealed chunks without those that were overwritten meanwhile."""
+        self.pending_bytes -= sum(len(chunk.frame or b"") for chunk in chunks if chunk.dead)
+        return [chunk for chunk in chunks if not chunk.dead]
 
     async def _seal_job(self, batch: Sequence[Chunk]) -> None:
         storage = self._storage
@@ -163,7 +167,8 @@ class ChunkWriter:
         for index, (chunk, frame) in enumerate(zip(batch, frames, strict=True)):
             chunk.frame = frame
             chunk.nonce = nonces[index * NONCE_SIZE : (index + 1) * NONCE_SIZE]
-        del self._sealing[batch[0].ticket]
+        self._sealing.discard(batch[0].ticket)
+        self.pending_bytes += sum(map(len, frames)) - sum(map(len, texts))
         self._open.extend(batch)
         self._open_first = min(self._open_first, batch[0].ticket)
         self._open_bytes += sum(map(len, frames))
@@ -172,9 +177,8 @@ class ChunkWriter:
     async def _upload(self, chunks: list[Chunk]) -> None:
         chunks.sort(key=lambda chunk: chunk.key)
         size = sum(len(chunk.frame or b"") for chunk in chunks)
-        self._uploading_bytes += size
         await put_chunk_sst(self._storage, self._names.mint(), chunks)
-        self._uploading_bytes -= size
+        self.pending_bytes -= size
         self._uploads -= 1
         self._advance()
 

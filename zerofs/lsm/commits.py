@@ -11,6 +11,7 @@ from zerofs.lsm.chunkwriter import ChunkWriter
 from zerofs.lsm.flusher import Frozen
 from zerofs.lsm.format.rows import DELETE, PUT
 from zerofs.lsm.memtable import Entry, Memtable, Value
+from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.ranges import KeyRanges
 from zerofs.lsm.reader import Slice
 from zerofs.lsm.wal import Cut
@@ -32,8 +33,9 @@ MISSING = Missing()
 class Commits:
     """The rows above the current version."""
 
-    def __init__(self, chunk_writer: ChunkWriter | None, recovered: Memtable, seqno: int) -> None:
+    def __init__(self, chunk_writer: ChunkWriter | None, recovered: Memtable, seqno: int, options: LsmOptions) -> None:
         self._chunk_writer = chunk_writer
+        self._options = options
         self.active = recovered
         self.frozen: list[Frozen] = []
         """Oldest first."""
@@ -49,6 +51,14 @@ class Commits:
     def has_unsynced(self) -> bool:
         """Whether anything was committed since the last cut."""
         return self.seqno > self._cut_seqno
+
+    @property
+    def full(self) -> bool:
+        """Whether the active memtable is full and the frozen ones are not flushed yet: writers must wait."""
+        return (
+            len(self.frozen) >= self._options.frozen_memtables_max
+            and self.active.size_bytes >= self._options.memtable_size_bytes
+        )
 
     @property
     def unsynced_row_bytes(self) -> int:

@@ -89,22 +89,19 @@ class Engine:
 
         While the store is in trouble this holds the caller; it fails only when the mount is fenced.
         """
-        while self._chunk_bytes() + size_bytes > self._options.dirty_limit_bytes or self._memtables_full():
+        writer, commits, limit = self._chunk_writer, self._commits, self._options.dirty_limit_bytes
+        if writer is None:
+            return
+        while writer.pending_bytes + commits.live_chunk_bytes + size_bytes > limit or commits.full:
             syncer = self._syncer
             if syncer is None or syncer.failure is not None:
                 return
             self._storage.metrics.add("held_writes")
-            if self._chunk_bytes() == 0 and not self._memtables_full():
+            if self._chunk_bytes() == 0 and not commits.full:
                 return  # larger than the whole budget: alone, it may pass
-            if syncer.durable_seqno < self._commits.seqno:
+            if syncer.durable_seqno < commits.seqno:
                 syncer.want_sync()
             await self._progress.wait()
-
-    def _memtables_full(self) -> bool:
-        return (
-            len(self._commits.frozen) >= self._options.frozen_memtables_max
-            and self._commits.active.size_bytes >= self._options.memtable_size_bytes
-        )
 
     async def sync(self) -> None:
         """Make everything committed before the call durable: one WAL object at most, shared with whoever waits.
@@ -221,10 +218,11 @@ class Engine:
     @property
     def state(self) -> str:
         """`ok`, `waiting` (the store is in trouble), `fenced`, `failed` or `read-only`."""
-        if self._syncer is None:
+        syncer = self._syncer
+        if syncer is None:
             return "read-only"
-        if self.failure is not None:
-            return "fenced" if isinstance(self.failure, FencedError) else "failed"
+        if syncer.failure is not None:
+            return "fenced" if isinstance(syncer.failure, FencedError) else "failed"
         return "waiting" if self._storage.trouble else "ok"
 
     def statistics(self) -> dict[str, object]:
@@ -279,7 +277,7 @@ async def open_engine(
     seen = witness.load()
     if read_only:
         recovered = await open_reader(storage, manifests, seen)
-        commits = Commits(None, recovered.memtable, recovered.last_seqno)
+        commits = Commits(None, recovered.memtable, recovered.last_seqno, options)
         yield Engine(
             storage=storage,
             options=options,
@@ -320,7 +318,7 @@ async def _start(
     progress = Signal()
     names = SstNames(recovered.manifest.epoch)
     chunk_writer = ChunkWriter(storage, names, options, progress)
-    commits = Commits(chunk_writer, recovered.memtable, recovered.last_seqno)
+    commits = Commits(chunk_writer, recovered.memtable, recovered.last_seqno, options)
     syncer = Syncer(
         storage=storage,
         options=options,

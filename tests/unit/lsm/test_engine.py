@@ -114,6 +114,7 @@ async def test_much_chunk_data_goes_into_chunk_ssts_and_comes_back(bed):
             await engine.admit(len(value))
             engine.commit([(key, value)])
         await engine.sync()
+        assert engine.dirty_bytes == 0
         assert bed.metrics.get("chunk_ssts") >= 5
         keys = list(data)
         assert await engine.multi_get(keys) == list(data.values())
@@ -360,6 +361,7 @@ async def test_random_life_against_a_dictionary(bed):
                         durable = dict(model)
                     else:
                         await engine.flush()
+                        assert engine.dirty_bytes == 0
                         durable = dict(model)
                 if rng.random() < 0.5:
                     raise Crash
