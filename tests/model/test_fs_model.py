@@ -208,13 +208,40 @@ class FilesystemMachine(RuleBasedStateMachine):
 
         self.both(model, self.fs.removexattr(ROOT_CALLER, inode, name))
 
+    # contents
+
+    def regular(self, pick: int) -> tuple[Node, int] | None:
+        choices = [path for path in self.tree.paths() if self.tree.at(path).kind == REGULAR]
+        if not choices:
+            return None
+        path = choices[pick % len(choices)]
+        return self.tree.at(path), self.find(path).inode
+
+    @rule(pick=picks, writes=st.lists(st.tuples(offsets, data), min_size=1, max_size=3))
+    def open_and_write(self, pick: int, writes: list[tuple[int, bytes]]) -> None:
+        if found := self.regular(pick):
+            node, inode = found
+            handle = finish(self.fs.open(ROOT_CALLER, inode, os.O_WRONLY))
+            for offset, content in writes:
+                self.tree.write(node, offset, content)
+                finish(self.fs.write(handle, offset, content))
+            assert finish(self.fs.read(handle, 0, len(node.content) + 1)) == node.content
+            finish(self.fs.release(handle))
+
+    @rule(pick=picks, size=offsets)
+    def truncate_a_file(self, pick: int, size: int) -> None:
+        if found := self.regular(pick):
+            node, inode = found
+            self.tree.resize(node, size)
+            finish(self.fs.setattr(ROOT_CALLER, inode, AttributeChanges(size_bytes=size)))
+
     # open files
 
     @precondition(lambda self: len(self.handles) < 4)
     @rule(pick=picks)
     def open(self, pick: int) -> None:
-        node, inode = self.anything(pick)
-        if node.kind == REGULAR:
+        if found := self.regular(pick):
+            node, inode = found
             self.handles.append((finish(self.fs.open(ROOT_CALLER, inode, os.O_RDWR)), node))
 
     @precondition(lambda self: self.handles)
@@ -309,16 +336,17 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     # the life of the mount
 
-    @rule()
+    @rule(event=st.sampled_from(["sync", "sync", "evict", "evict", "remount", "crash"]))
+    def event(self, event: str) -> None:
+        getattr(self, event)()
+
     def sync(self) -> None:
         finish(self.fs.sync())
         self.saved = self.tree.snapshot()
 
-    @rule()
     def evict(self) -> None:
         self.fs.evict_all()
 
-    @rule()
     def remount(self) -> None:
         finish(self.fs.close())
         assert_consistent(self.engine.durable_rows())
@@ -326,7 +354,6 @@ class FilesystemMachine(RuleBasedStateMachine):
         self.saved = self.tree.snapshot()
         self.fs = finish(Filesystem.mount(self.engine, self.options, self.world))
 
-    @rule()
     def crash(self) -> None:
         self.engine = self.engine.crash()
         assert_consistent(self.engine.rows(), orphans_allowed=True)
@@ -348,8 +375,8 @@ class FilesystemMachine(RuleBasedStateMachine):
 
 TestFilesystem = FilesystemMachine.TestCase
 TestFilesystem.settings = settings(
-    max_examples=50,
-    stateful_step_count=40,
+    max_examples=100,
+    stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

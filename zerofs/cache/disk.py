@@ -5,16 +5,21 @@ entries go into the newest file, eviction drops the oldest file whole. Entries a
 whoever asked opens them; one that does not open is discarded by the caller and fetched again. A lock file gives the
 folder one owner; a second process goes without a disk cache rather than wait.
 
+lsm-db writes whole pages, and parts of them come from memory that it never cleared: without a remedy, what this process
+freed before (contents, names, keys) would lie readable in the files. So the allocator clears what it hands out while
+lsm-db runs, and where that cannot be had there is no disk cache (promise P1).
+
 Not durable and not meant to be: no fsync, and files that do not open are deleted. The lock file holds the boot id while
 the cache is open: after a power loss, when pages may be torn, everything is deleted unread.
 """
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import lsm
@@ -41,6 +46,10 @@ FREE_SPACE_SHARE = 20
 """The cache takes nothing more when less than one part in so many of the disk is free."""
 
 
+_M_PERTURB = -6
+_libc = ctypes.CDLL(None)
+
+
 class DiskCache:
     """One folder of sealed frames. All calls from the trio thread; the databases are used by one thread at a time."""
 
@@ -60,7 +69,10 @@ class DiskCache:
         self.evicted_files = 0
 
     def open(self) -> bool:
-        """Take the folder. False, and no cache, when another process has it or the disk refuses."""
+        """Take the folder. False, and no cache, when another process has it, or disk or allocator refuse."""
+        if not _memory_is_cleared():
+            log.warning("no disk cache: this C library does not clear memory, so its files would show our own")
+            return False
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock_fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -191,15 +203,16 @@ class _RingFile:
         """Open or create a file; one that does not open is deleted."""
         try:
             # No log and no fsync: a cache needs no recovery. No mmap: a full disk must be an error, not a SIGBUS.
-            database = lsm.LSM(
-                os.fspath(path),
-                transaction_log=False,
-                multiple_processes=False,
-                write_safety=lsm.SAFETY_OFF,
-                mmap=0,
-                autoflush=AUTOFLUSH_KIB,
-                page_size=PAGE_SIZE,
-            )
+            with _cleared_memory():
+                database = lsm.LSM(
+                    os.fspath(path),
+                    transaction_log=False,
+                    multiple_processes=False,
+                    write_safety=lsm.SAFETY_OFF,
+                    mmap=0,
+                    autoflush=AUTOFLUSH_KIB,
+                    page_size=PAGE_SIZE,
+                )
             os.chmod(path, 0o600)
             return cls(path, database)
         except (OSError, ValueError, MemoryError):
@@ -210,12 +223,13 @@ class _RingFile:
 
     def write(self, batch: Mapping[bytes, bytes]) -> None:
         """Insert all entries."""
-        self.database.update(batch)
+        with _cleared_memory():
+            self.database.update(batch)
         self.size_bytes += sum(len(key) + len(frame) for key, frame in batch.items())
 
     def close(self) -> None:
         """Flush what the database holds in memory and close it."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), _cleared_memory():
             self.database.close()
 
     def remove(self) -> None:
@@ -248,5 +262,34 @@ def _read(ring: Sequence[_RingFile], keys: Sequence[bytes]) -> list[bytes | None
 
 def _delete(ring: Sequence[_RingFile], key: bytes) -> None:
     for ring_file in ring:
-        with contextlib.suppress(KeyError, OSError):
+        with contextlib.suppress(KeyError, OSError), _cleared_memory():
             del ring_file.database[key]
+
+
+@contextlib.contextmanager
+def _cleared_memory() -> Iterator[None]:
+    """Whatever malloc hands out meanwhile is zero, in all threads. Not to be nested; lsm-db has one caller at a time.
+
+    Source: mallopt(3), M_PERTURB: new memory is set to the complement of the lowest byte.
+    """
+    _libc.mallopt(_M_PERTURB, 0xFF)
+    try:
+        yield
+    finally:
+        _libc.mallopt(_M_PERTURB, 0)
+
+
+def _memory_is_cleared() -> bool:
+    """Whether `_cleared_memory` works here: not with another C library, nor with another allocator put in its place."""
+    if not hasattr(_libc, "mallopt"):
+        return False
+    malloc, free = _libc.malloc, _libc.free
+    malloc.restype, malloc.argtypes, free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+    with _cleared_memory():
+        used = malloc(PAGE_SIZE)
+        ctypes.memset(used, 0xAA, PAGE_SIZE)
+        free(used)
+        fresh = malloc(PAGE_SIZE)
+        cleared = ctypes.string_at(fresh, PAGE_SIZE) == bytes(PAGE_SIZE)
+        free(fresh)
+    return cleared

@@ -17,7 +17,7 @@ from zerofs.lsm.format.pointer import IN_SST, Pointer
 class Chunk:
     """The latest value of one chunk key. Owned by the engine's trio thread."""
 
-    __slots__ = ("data", "dead", "frame", "key", "nonce", "pointer", "size", "ticket")
+    __slots__ = ("data", "dead", "frame", "key", "nonce", "pointer", "queued", "size", "ticket")
 
     def __init__(self, key: bytes, data: bytes) -> None:
         self.key = key
@@ -28,6 +28,8 @@ class Chunk:
         self.pointer: Pointer | None = None
         self.ticket = 0
         """Position in the chunk writer's queue."""
+        self.queued = False
+        """In the chunk writer's queue."""
         self.dead = False
         """Overwritten before any cut took it: need not be stored at all."""
 

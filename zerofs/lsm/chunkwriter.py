@@ -53,11 +53,21 @@ class ChunkWriter:
         """Take charge of a chunk."""
         chunk.ticket = self._next_ticket
         self._next_ticket += 1
+        chunk.queued = True
         self._queue.append(chunk)
         self._queued_bytes += chunk.size
         self.pending_bytes += chunk.size
         if self._queued_bytes >= self._options.seal_batch_size_bytes:
             self._pump()
+
+    def forget(self, chunk: Chunk) -> None:
+        """The chunk was overwritten before any cut took it: it need not be stored. Its place in line stays, empty."""
+        chunk.dead = True
+        if chunk.queued:
+            chunk.queued = False
+            chunk.data = None
+            self._queued_bytes -= chunk.size
+            self.pending_bytes -= chunk.size
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
@@ -84,8 +94,7 @@ class ChunkWriter:
         wanted = [chunk for chunk in chunks if not (chunk.stored or chunk.dead)]
         mine: set[int] = set()
         while True:
-            queued = {id(chunk) for chunk in self._queue}
-            fresh = [chunk for chunk in wanted if id(chunk) in queued]
+            fresh = [chunk for chunk in wanted if chunk.queued]
             if fresh:
                 await self._seal_now(fresh)
                 continue
@@ -97,8 +106,9 @@ class ChunkWriter:
             await self._progress.wait()
 
     async def _seal_now(self, chunks: Sequence[Chunk]) -> None:
-        chosen = {id(chunk) for chunk in chunks}
-        self._queue = deque(chunk for chunk in self._queue if id(chunk) not in chosen)
+        for chunk in chunks:
+            chunk.queued = False
+        self._queue = deque(chunk for chunk in self._queue if chunk.queued)
         self._queued_bytes -= sum(chunk.size for chunk in chunks)
         self._sealing.add(chunks[0].ticket)
         await self._seal_job(chunks)
@@ -146,10 +156,9 @@ class ChunkWriter:
         size = 0
         while self._queue and size < self._options.seal_batch_size_bytes:
             chunk = self._queue.popleft()
-            self._queued_bytes -= chunk.size
-            if chunk.dead:
-                self.pending_bytes -= chunk.size
-            else:
+            if chunk.queued:
+                chunk.queued = False
+                self._queued_bytes -= chunk.size
                 batch.append(chunk)
                 size += chunk.size
         return batch

@@ -96,7 +96,8 @@ class Commits:
     def _supersede(self, old: Entry) -> None:
         """An unsynced value was overwritten: if it is a chunk, nobody will need its frame."""
         if type(old) is Chunk:
-            old.dead = True
+            assert self._chunk_writer is not None, "only a writer has unsynced chunks"
+            self._chunk_writer.forget(old)
         elif old is not None and type(old) is not bytes:
             self.live_chunk_bytes = max(0, self.live_chunk_bytes - CHUNK_SIZE)
 

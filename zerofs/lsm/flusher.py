@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from zerofs.errors import FencedError, ObjectStoreError
+from zerofs.errors import FencedError, ZerofsError
 from zerofs.lsm.chunk import Chunk
 from zerofs.lsm.chunkwriter import put_chunk_sst
 from zerofs.lsm.format.manifest import Manifest, Run, SstInfo, Tree
@@ -64,15 +64,15 @@ class Flusher:
         try:
             return await self._manifests.create(successor)
         except ManifestLost as error:
-            raise await self._fenced(manifest, str(error)) from error
+            raise FencedError(f"another writer took over this volume: {error}") from error
 
-    async def _fenced(self, manifest: Manifest, why: str) -> FencedError:
-        """The error that names the winner, if the store still tells who it is."""
-        with contextlib.suppress(ObjectStoreError):
+    async def name_winner(self, manifest: Manifest) -> FencedError | None:
+        """The error that tells who took the volume over from the writer of `manifest`, if the store still knows."""
+        with contextlib.suppress(ZerofsError):
             winner = await self._manifests.newer_than(manifest)
             if winner is not None:
                 return fenced(winner)
-        return FencedError(f"another writer took over this volume: {why}")
+        return None
 
     async def _move_frames_out_of_wal(self, memtable: Memtable) -> None:
         """The frames that WAL objects carried, still in memory, into chunk SSTs: ciphertext as it is."""

@@ -117,7 +117,7 @@ class Syncer:
                 self._sync_wanted = trio.Event()
                 await self._cut_once()
         except ZerofsError as error:
-            self._fail(error)
+            await self._fail(error)
 
     async def run_flushes(self) -> None:
         """Serve frozen memtables until cancelled or fenced."""
@@ -128,7 +128,7 @@ class Syncer:
                 while self._commits.frozen and self._commits.frozen[0].wal_put_id:
                     await self._flush_once(self._commits.frozen[0])
         except ZerofsError as error:
-            self._fail(error)
+            await self._fail(error)
 
     async def _cut_once(self) -> None:
         waiters, started_ns = self._waiters, self._storage.world.monotonic_ns()
@@ -226,9 +226,13 @@ class Syncer:
         if self.failure is not None:
             raise type(self.failure)(*self.failure.args) from self.failure
 
-    def _fail(self, error: ZerofsError) -> None:
+    async def _fail(self, error: ZerofsError) -> None:
+        """Nothing is stored from here on. Who took over is asked for afterwards: nobody waits for that answer."""
         if self.failure is None:
             self.failure = error
+            self._progress.notify()
+            if isinstance(error, FencedError):
+                self.failure = await self._flusher.name_winner(self.manifest) or error
             level = logging.ERROR if isinstance(error, FencedError) else logging.CRITICAL
-            log.log(level, "this mount stores nothing any more: %s", error)
+            log.log(level, "this mount stores nothing any more: %s", self.failure)
         self._progress.notify()

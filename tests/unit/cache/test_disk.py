@@ -111,3 +111,28 @@ async def test_a_failing_disk_ends_the_cache_not_the_request(folder, autojump_cl
     assert "going on without it" in caplog.text
     cache.put(b"k", b"v")
     assert await cache.get_many([b"k"]) == [None]
+
+
+async def test_memory_that_was_freed_does_not_end_up_in_the_files(folder, autojump_clock):
+    secret = b"what this process once knew and freed"
+    freed = [secret * (size // len(secret)) for size in (600, 4_000, 33_000, 70_000) for _ in range(200)]
+    del freed
+    cache = DiskCache(folder, 64 * MIB, SimWorld())
+    assert cache.open()
+    async with trio.open_nursery() as nursery:
+        for number in range(40):
+            cache.put(b"k%d" % number, frame(number, 700 * (number + 1)))
+        await _written(cache, nursery)
+        await cache.discard(b"k3")
+        nursery.cancel_scope.cancel()
+    cache.close()
+    stored = b"".join(path.read_bytes() for path in folder.iterdir())
+    assert len(stored) > 100_000
+    assert not [start for start in range(len(secret)) if (secret * 2)[start : start + 16] in stored]
+
+
+async def test_without_an_allocator_that_clears_memory_there_is_no_cache(folder, monkeypatch, caplog):
+    monkeypatch.setattr(disk, "_M_PERTURB", 12345)  # an option that this C library does not know
+    assert not DiskCache(folder, 64 * MIB, SimWorld()).open()
+    assert "does not clear memory" in caplog.text
+    assert not folder.exists()

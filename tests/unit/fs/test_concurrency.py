@@ -10,13 +10,16 @@ from collections.abc import Sequence
 
 import pytest
 import trio
+import trio.testing
 
 from tests.unit.fs.harness import ROOT_CALLER, C, Mounted
 from zerofs.errors import FsError
 from zerofs.fs.attributes import AttributeChanges
+from zerofs.fs.format.keys import chunk_key
 from zerofs.fs.ops.rename import EXCHANGE
+from zerofs.testing.engine import immediately
 
-pytestmark = pytest.mark.parametrize("seed", range(6))
+seeds = pytest.mark.parametrize("seed", range(400))
 
 
 def make_slow(mounted: Mounted, seed: int) -> random.Random:
@@ -33,6 +36,7 @@ def make_slow(mounted: Mounted, seed: int) -> random.Random:
     return rng
 
 
+@seeds
 async def test_names_under_fire(mounted: Mounted, seed: int) -> None:
     """Several tasks make, rename, exchange, link and remove the same few names in the same few directories."""
     directories = [1, await mounted.mkdir("/p"), await mounted.mkdir("/p/q"), await mounted.mkdir("/r")]
@@ -100,6 +104,7 @@ async def test_names_under_fire(mounted: Mounted, seed: int) -> None:
     mounted.check()
 
 
+@seeds
 async def test_directories_never_lose_their_way_to_the_root(mounted: Mounted, seed: int) -> None:
     """Moves of directories into each other, all at once, make no ring: the checker would find it unreachable."""
     inodes = [await mounted.mkdir(f"/{index}") for index in range(5)]
@@ -127,6 +132,7 @@ async def test_directories_never_lose_their_way_to_the_root(mounted: Mounted, se
     mounted.check()
 
 
+@seeds
 async def test_reads_and_writes_are_atomic(mounted: Mounted, seed: int) -> None:
     """A request that spans chunks is seen whole or not at all, whatever waits in between."""
     span = 2 * C + 500
@@ -160,6 +166,7 @@ async def test_reads_and_writes_are_atomic(mounted: Mounted, seed: int) -> None:
     await mounted.fs.release(handle)
 
 
+@seeds
 async def test_reads_and_truncations_are_atomic(mounted: Mounted, seed: int) -> None:
     """A reader never sees the zeros of a shrinking or growing file mixed into what it had."""
     full = b"x" * (3 * C)
@@ -197,6 +204,7 @@ async def test_reads_and_truncations_are_atomic(mounted: Mounted, seed: int) -> 
     await mounted.fs.release(handle)
 
 
+@seeds
 async def test_writers_of_different_parts_do_not_lose_each_others_bytes(mounted: Mounted, seed: int) -> None:
     """Small writes of several tasks into the same chunks, with cuts in between."""
     await mounted.write_file("/f", bytes(1) + b"-" * (3 * C))
@@ -224,6 +232,7 @@ async def test_writers_of_different_parts_do_not_lose_each_others_bytes(mounted:
     assert await mounted.read_file("/f") == expected
 
 
+@seeds
 async def test_a_crash_at_any_time_leaves_a_prefix(mounted: Mounted, seed: int) -> None:
     """Several tasks append numbered records to their own files and sync; the engine dies in between."""
     rng = make_slow(mounted, seed)
@@ -266,3 +275,57 @@ async def test_a_crash_at_any_time_leaves_a_prefix(mounted: Mounted, seed: int) 
         assert last * 1024 < len(data) <= (done[task] + 1) * 1024
         for number in range(len(data) // 1024):
             assert data[number * 1024 : number * 1024 + 8] == b"%07d\n" % number
+
+
+@pytest.mark.parametrize("change", ["write", "truncate"])
+async def test_a_read_that_was_overtaken_is_done_again(mounted: Mounted, change: str) -> None:
+    """The first chunk is live in memory and changes in place; the second comes from the store, as it was before."""
+    inode = await mounted.write_file("/f", b"a" * (2 * C))
+    await mounted.remount()
+    handle = await mounted.open("/f")
+    await mounted.fs.write(handle, 10, b"a")
+    goes_on = trio.Event()
+    got: list[bytes] = []
+
+    async def pause(keys: Sequence[bytes]) -> None:
+        if chunk_key(inode, 1) in keys:
+            await goes_on.wait()
+
+    async def read() -> None:
+        got.append(await mounted.fs.read(handle, 0, 2 * C))
+
+    mounted.engine.pause = pause
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        if change == "write":
+            mounted.engine.pause = immediately
+            await mounted.fs.write(handle, 1, b"b" * (2 * C - 2))
+        else:
+            await mounted.fs.setattr(ROOT_CALLER, inode, AttributeChanges(size_bytes=C // 2))
+        goes_on.set()
+    assert got == [b"a" + b"b" * (2 * C - 2) + b"a" if change == "write" else b"a" * (C // 2)]
+    await mounted.fs.release(handle)
+
+
+async def test_a_file_that_changes_all_the_time_can_be_read(mounted: Mounted) -> None:
+    inode = await mounted.write_file("/f", b"a" * (2 * C))
+    await mounted.remount()
+    handle = await mounted.open("/f")
+    reads = 0
+
+    async def pause(keys: Sequence[bytes]) -> None:
+        nonlocal reads
+        if chunk_key(inode, 1) in keys and reads < 10:
+            reads += 1
+            if mounted.fs._ctx.locks.is_held(inode):
+                return
+            mounted.engine.pause = immediately
+            await mounted.fs.write(handle, 0, b"%d" % reads)
+            mounted.engine.pause = pause
+
+    mounted.engine.pause = pause
+    data = await mounted.fs.read(handle, 0, 2 * C)
+    assert data == b"3" + b"a" * (2 * C - 1)
+    assert reads == 4
+    await mounted.fs.release(handle)

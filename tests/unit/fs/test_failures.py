@@ -110,9 +110,10 @@ async def test_a_write_to_a_fenced_mount() -> None:
     assert await mount.fs.read(handle, 0, 1) == b"x"
 
 
-async def test_being_fenced_between_the_first_look_and_the_commit() -> None:
+async def test_being_fenced_between_the_first_look_and_the_commit(caplog: pytest.LogCaptureFixture) -> None:
     mount = await prepared()
     handle = await mount.open("/f")
+    before = await mount.look("/f")
 
     async def fence_meanwhile(keys: object) -> None:
         mount.engine.fence()
@@ -120,6 +121,8 @@ async def test_being_fenced_between_the_first_look_and_the_commit() -> None:
     mount.engine.pause = fence_meanwhile
     with fails("EROFS"):
         await mount.fs.write(handle, 5, b"y")
+    assert await mount.look("/f") == before
+    assert "half-way" not in caplog.text
     assert await mount.fs.read(handle, 0, 10) == b"x" * 10
 
 

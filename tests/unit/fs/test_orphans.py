@@ -5,6 +5,7 @@ import os
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from tests.model.fs_checker import assert_consistent
 from tests.unit.fs.harness import ROOT_CALLER, C, Mounted, fails
@@ -72,7 +73,9 @@ async def test_forget_on_a_fenced_engine_raises_nothing(mounted: Mounted) -> Non
     mounted.fs.forget(made.inode, 1)
 
 
-async def test_an_inode_goes_only_when_the_last_operation_on_it_has_ended(mounted: Mounted) -> None:
+async def test_an_inode_goes_only_when_the_last_operation_on_it_has_ended(
+    mounted: Mounted, autojump_clock: MockClock
+) -> None:
     inode, handle = await orphan(mounted, 2 * C)
     goes_on = trio.Event()
 
@@ -90,7 +93,11 @@ async def test_an_inode_goes_only_when_the_last_operation_on_it_has_ended(mounte
         assert (await mounted.fs.getattr(inode)).nlink == 0
         mounted.engine.pause = immediately
         goes_on.set()
-    mounted.fs._ctx.orphans.sweep()
+    assert (await mounted.fs.getattr(inode)).nlink == 0
+    async with trio.open_nursery() as nursery:
+        await nursery.start(mounted.fs.run)
+        await trio.sleep(6)
+        nursery.cancel_scope.cancel()
     with fails("ESTALE"):
         await mounted.fs.getattr(inode)
 

@@ -84,6 +84,12 @@ async def test_a_quota_below_what_is_used(mounted: Mounted) -> None:
     assert (found.blocks_total, found.blocks_free) == (25, 0)
     with fails("ENOSPC"):
         await mounted.write_file("/b", b"x")
+    handle = await mounted.open("/a")
+    await mounted.fs.write(handle, 0, b"y" * C)
+    await mounted.fs.write(handle, 0, bytes(C))
+    await mounted.fs.release(handle)
+    await mounted.change("/a", size_bytes=MIB - 1)
+    await mounted.change("/a", size_bytes=0)
     await mounted.unlink("/a")
     await mounted.remount(max_size_bytes=None)
 

@@ -31,20 +31,19 @@ async def find(ctx: Context, caller: Caller, parent: int, name: bytes) -> Inode:
     if name == b"..":
         return await ctx.directory(directory.parent)
     dentries = ctx.dentries
+    generation = dentries.generation
     dentry = await dentries.find(parent, name)
-    while dentry is not None:
-        node = ctx.inodes.cached(dentry.inode)
-        if node is not None:
-            return node
-        generation = dentries.generation
-        node = await ctx.inodes.find(dentry.inode)
-        if generation != dentries.generation:  # names changed while the inode was fetched: is this still the one?
-            again = await dentries.find(parent, name)
-            if again != dentry:
-                dentry = again
-                continue
-        return node or await ctx.target(parent, dentry)
-    raise FsError(errno.ENOENT)
+    if dentry is None:
+        raise FsError(errno.ENOENT)
+    node = ctx.inodes.cached(dentry.inode) or await ctx.inodes.find(dentry.inode)
+    if node is not None and generation == dentries.generation:
+        return node
+    # Names changed while something was fetched, and what was found may be gone: once more, with the names held.
+    with await ctx.locks.hold(parent):
+        dentry = await dentries.find(parent, name)
+        if dentry is None:
+            raise FsError(errno.ENOENT)
+        return await ctx.target(parent, dentry)
 
 
 def forget(ctx: Context, inode: int, count: int) -> None:

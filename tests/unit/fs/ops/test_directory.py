@@ -1,11 +1,14 @@
 """opendir, readdir, releasedir."""
 
 import random
+from collections.abc import Sequence
 
 import pytest
 import trio
+import trio.testing
 
 from tests.unit.fs.harness import ALICE, ROOT_CALLER, Mounted, fails
+from zerofs.fs.format.keys import inode_key
 from zerofs.testing.engine import with_checkpoint
 
 
@@ -132,6 +135,35 @@ async def test_names_that_vanish_while_their_inodes_are_fetched(mounted: Mounted
         nursery.start_soon(read)
         nursery.start_soon(remove)
     assert await mounted.list("/d") == {}
+
+
+async def test_an_open_file_that_loses_its_name_while_inodes_are_fetched(mounted: Mounted) -> None:
+    await mounted.mkdir("/d")
+    await mounted.write_file("/d/f")
+    slow = await mounted.write_file("/d/g")
+    await mounted.remount()
+    directory = (await mounted.look("/d")).inode
+    handle = await mounted.open("/d/f")
+    goes_on = trio.Event()
+    names: list[bytes] = []
+
+    async def pause(keys: Sequence[bytes]) -> None:
+        if inode_key(slow) in keys:
+            await goes_on.wait()
+
+    async def read() -> None:
+        number = await mounted.fs.opendir(ROOT_CALLER, directory)
+        names.extend(entry.name for entry in await mounted.fs.readdir(number, 0, 100))
+        await mounted.fs.releasedir(number)
+
+    mounted.engine.pause = pause
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        await mounted.fs.unlink(ROOT_CALLER, directory, b"f")
+        goes_on.set()
+    assert names == [b"g"]
+    await mounted.fs.release(handle)
 
 
 async def test_reading_sets_the_access_time(mounted: Mounted) -> None:

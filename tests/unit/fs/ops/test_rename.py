@@ -1,8 +1,15 @@
 """rename in all shapes."""
 
+import errno
+from collections.abc import Sequence
+
 import pytest
+import trio
+import trio.testing
 
 from tests.unit.fs.harness import ALICE, BOB, ROOT_CALLER, Mounted, fails, new_mount
+from zerofs.errors import FsError
+from zerofs.fs.format.keys import inode_key
 from zerofs.fs.ops.rename import EXCHANGE, NOREPLACE
 
 
@@ -258,6 +265,37 @@ async def test_into_a_removed_directory(mounted: Mounted) -> None:
         await mounted.fs.rename(ROOT_CALLER, 1, b"f", gone.inode, b"f", 0)
     with fails("ENOENT"):
         await mounted.fs.rename(ROOT_CALLER, gone.inode, b"f", 1, b"g", 0)
+
+
+async def test_two_moves_at_once_make_no_ring(mounted: Mounted) -> None:
+    """Neither move sees the other's: without the lock of the tree each would hang its directory below the other's."""
+    for path in ("/top", "/top/q", "/top/q/b", "/top/q/b/x", "/p", "/p/a", "/p/a/y"):
+        await mounted.mkdir(path)
+    number = {path: (await mounted.look(path)).inode for path in ("/top", "/top/q", "/top/q/b/x", "/p", "/p/a/y")}
+    await mounted.remount()
+    goes_on = trio.Event()
+    results: list[str] = []
+
+    async def pause(keys: Sequence[bytes]) -> None:
+        if inode_key(number["/top"]) in keys:
+            await goes_on.wait()
+
+    async def move(parent: str, name: bytes, new_parent: str) -> None:
+        try:
+            await mounted.fs.rename(ROOT_CALLER, number[parent], name, number[new_parent], name, 0)
+            results.append("moved")
+        except FsError as error:
+            results.append(errno.errorcode[error.errno])
+
+    mounted.engine.pause = pause
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(move, "/p", b"a", "/top/q/b/x")
+        await trio.testing.wait_all_tasks_blocked()  # on its way up, beyond b
+        nursery.start_soon(move, "/top/q", b"b", "/p/a/y")
+        await trio.testing.wait_all_tasks_blocked()
+        assert results == []
+        goes_on.set()
+    assert results == ["moved", "EINVAL"]
 
 
 async def test_too_many_links() -> None:
