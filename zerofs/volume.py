@@ -134,7 +134,7 @@ async def open_volume(
                     sealers=make_sealers(keyring, settings.filesystem.compression),
                     volume_id=keyring.volume_id,
                     metrics=metrics,
-                    cache_memory_bytes=settings.cache.memory_size_bytes * 2 // 5,
+                    cache_memory_bytes=engine_options(settings).cache_memory_bytes,
                     disk_cache=disk_cache,
                 )
                 async with _open_filesystem(storage, settings, options) as (engine, fs):
@@ -158,16 +158,20 @@ def make_sealers(keyring: Keyring, compression: Compression) -> Sealers:
 
 
 def engine_options(settings: Settings) -> LsmOptions:
-    """The engine's limits: the one memory budget, divided. The rest of it is caches (two fifths) and memtables."""
+    """The engine's limits: the one memory budget, divided.
+
+    Two thirds are caches (nine tenths of that decoded chunks, so a file of half the budget fits), a quarter is data on
+    its way to the store, the rest frames that the WAL carries.
+    """
     memory = settings.cache.memory_size_bytes
-    dirty = max(memory * 2 // 5, 2 * MIB)
+    dirty = max(memory // 4, 2 * MIB)
     return LsmOptions(
         memtable_size_bytes=settings.lsm.memtable_size_bytes,
-        wal_frames_size_bytes=min(32 * MIB, max(memory // 10, MIB)),
+        wal_frames_size_bytes=min(32 * MIB, max(memory // 12, MIB)),
         inline_frames_size_bytes=min(MIB, dirty // 4),
         chunk_sst_size_bytes=min(settings.lsm.chunk_sst_size_bytes, max(dirty // 3, 256 * 1024)),
         dirty_limit_bytes=dirty,
-        cache_memory_bytes=memory * 2 // 5,
+        cache_memory_bytes=memory * 2 // 3,
     )
 
 

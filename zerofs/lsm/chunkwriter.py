@@ -60,14 +60,17 @@ class ChunkWriter:
         if self._queued_bytes >= self._options.seal_batch_size_bytes:
             self._pump()
 
-    def forget(self, chunk: Chunk) -> None:
-        """The chunk was overwritten before any cut took it: it need not be stored. Its place in line stays, empty."""
-        chunk.dead = True
-        if chunk.queued:
-            chunk.queued = False
-            chunk.data = None
-            self._queued_bytes -= chunk.size
-            self.pending_bytes -= chunk.size
+    def forget(self, chunk: Chunk, *, unsynced: bool) -> None:
+        """The chunk was overwritten. If no cut took it before (`unsynced`), it need not even be stored."""
+        if chunk.nonce:
+            self._storage.chunks.discard(chunk.nonce)
+        if unsynced:
+            chunk.dead = True
+            if chunk.queued:
+                chunk.queued = False
+                chunk.data = None
+                self._queued_bytes -= chunk.size
+                self.pending_bytes -= chunk.size
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""

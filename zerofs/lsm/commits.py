@@ -69,16 +69,20 @@ class Commits:
         """One operation: range deletes, then rows."""
         active, unsynced = self.active, self._unsynced
         for start, stop in delete_ranges:
-            for key in active.delete_range(start, stop):
-                self._supersede(unsynced.pop(key, None))
+            for key, gone in active.delete_range(start, stop):
+                self._supersede(gone, unsynced=key in unsynced)
+                unsynced.pop(key, None)
             self._unsynced_ranges.add(start, stop)
         for key, value in rows:
             entry: Entry = value
             if key.startswith(CHUNK_PREFIX):
-                old = unsynced.get(key)
-                if old is not value:
-                    self._supersede(old)
+                old = active.rows.get(key)
+                if old is not value or old is None:
+                    if old is not None:
+                        self._supersede(old, unsynced=key in unsynced)
                     entry = self._take_chunk(key, value)
+                elif key not in unsynced:
+                    self.live_chunk_bytes += CHUNK_SIZE
             active.put(key, entry)
             unsynced[key] = entry
         self.seqno += 1
@@ -93,12 +97,12 @@ class Commits:
             self.live_chunk_bytes += CHUNK_SIZE
         return value
 
-    def _supersede(self, old: Entry) -> None:
-        """An unsynced value was overwritten: if it is a chunk, nobody will need its frame."""
+    def _supersede(self, old: Entry, *, unsynced: bool) -> None:
+        """A value was overwritten or deleted: a chunk is read no more, and if unsynced need not be stored."""
         if type(old) is Chunk:
-            assert self._chunk_writer is not None, "only a writer has unsynced chunks"
-            self._chunk_writer.forget(old)
-        elif old is not None and type(old) is not bytes:
+            assert self._chunk_writer is not None, "only a writer overwrites"
+            self._chunk_writer.forget(old, unsynced=unsynced)
+        elif unsynced and old is not None and type(old) is not bytes:
             self.live_chunk_bytes = max(0, self.live_chunk_bytes - CHUNK_SIZE)
 
     def cut(self, *, freeze: bool) -> tuple[Cut | None, Frozen | None]:

@@ -59,11 +59,9 @@ class Memtable:
         if type(entry) is bytes:
             self.size_bytes += len(entry)
 
-    def delete_range(self, start: bytes, stop: bytes) -> list[bytes]:
-        """Forget the rows in [start, stop) and hide those of older sources. Returns the forgotten keys."""
-        gone = self.keys_between(start, stop)
-        for key in gone:
-            del self.rows[key]
+    def delete_range(self, start: bytes, stop: bytes) -> list[tuple[bytes, Entry]]:
+        """Forget the rows in [start, stop) and hide those of older sources. Returns the forgotten rows."""
+        gone = [(key, self.rows.pop(key)) for key in self.keys_between(start, stop)]
         if gone:
             first = self._keys.bisect_left(start)
             del self._keys[first : first + len(gone)]

@@ -78,11 +78,11 @@ class Storage:
         self.volume_id = volume_id
         self.metrics = metrics
         self.disk_cache = disk_cache
-        self.chunks: MemoryCache[bytes, bytes] = MemoryCache(cache_memory_bytes * 3 // 4)
+        self.chunks: MemoryCache[bytes, bytes] = MemoryCache(cache_memory_bytes * 9 // 10)
         """Opened chunks by nonce: valid wherever the frame moves."""
-        self.blocks: MemoryCache[tuple[SstId, int], Rows] = MemoryCache(cache_memory_bytes // 8)
+        self.blocks: MemoryCache[tuple[SstId, int], Rows] = MemoryCache(cache_memory_bytes // 20)
         """Decoded meta blocks by SST and number."""
-        self.indexes: MemoryCache[SstId, SstIndex] = MemoryCache(cache_memory_bytes // 8)
+        self.indexes: MemoryCache[SstId, SstIndex] = MemoryCache(cache_memory_bytes // 20)
         self.trouble = ""
         """Why the store does not take our objects at the moment; empty when it does."""
 
