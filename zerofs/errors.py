@@ -121,11 +121,17 @@ class ClosedError(ZerofsError):
 
 
 class FsError(ZerofsError):
-    """A POSIX error: the errno that the caller's system call returns."""
+    """A POSIX error: the errno that the caller's system call returns.
+
+    Raised for every failed lookup, so the system's text for it is only looked up when somebody prints the error.
+    """
 
     def __init__(self, errno: int, message: str = "") -> None:
-        super().__init__(message or os.strerror(errno))
+        super().__init__(errno, message)
         self.errno = errno
 
+    def __str__(self) -> str:
+        return self.args[1] or os.strerror(self.errno)
+
     def __repr__(self) -> str:
-        return f"FsError({_errno.errorcode.get(self.errno, self.errno)}, {self.args[0]!r})"
+        return f"FsError({_errno.errorcode.get(self.errno, self.errno)}, {str(self)!r})"

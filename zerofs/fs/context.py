@@ -68,8 +68,9 @@ class Context:
         """A commit failed after memory was changed: memory and engine differ, so nothing more is written."""
 
     async def admit(self, size_bytes: int = _ROWS_SIZE) -> None:
-        """Refuse early on a mount that cannot write, and wait while too much is dirty."""
-        self.require_writable()
+        """Wait while too much is dirty; refuse early on a read-only mount. `require_writable` has the last word."""
+        if self.options.read_only:
+            raise FsError(errno.EROFS)
         await self.engine.admit(size_bytes)
 
     def require_writable(self) -> None:

@@ -48,11 +48,13 @@ class TreeView:
 
     async def get(self, key: bytes) -> Row | None:
         """The newest row of a key; None when it has none or a delete hides it. No checkpoint when all is cached."""
-        key_hash = hash_key(key)
+        key_hash = None
         for view in self._runs:
             sst = view.sst_for(key)
             if sst is not None:
                 index = await self._ssts.index(sst)
+                if key_hash is None:
+                    key_hash = hash_key(key)
                 if may_contain(index.bloom, key_hash):
                     number = index.block_for(key)
                     if number is not None:
