@@ -21,6 +21,7 @@ from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.sealing import seal_chunks
 from zerofs.lsm.signal import Signal
 from zerofs.lsm.storage import Storage
+from zerofs.units import CHUNK_SIZE
 from zerofs.world import Lane
 
 SEAL_JOBS_MAX = 2
@@ -34,7 +35,8 @@ class ChunkWriter:
         self._names = names
         self._options = options
         self._queue: deque[Chunk] = deque()
-        self._queued_bytes = 0
+        self._queued_full_bytes = 0
+        self._queued_part_bytes = 0
         self.pending_bytes = 0
         """Bytes of chunk data and frames that are in nobody else's care yet: queued, sealed or on their way."""
         self._sealing: set[int] = set()
@@ -55,9 +57,9 @@ class ChunkWriter:
         self._next_ticket += 1
         chunk.queued = True
         self._queue.append(chunk)
-        self._queued_bytes += chunk.size
+        self._count_queued(chunk, 1)
         self.pending_bytes += chunk.size
-        if self._queued_bytes >= self._options.seal_batch_size_bytes:
+        if self._enough_queued():
             self._pump()
 
     def forget(self, chunk: Chunk, *, unsynced: bool) -> None:
@@ -69,7 +71,7 @@ class ChunkWriter:
             if chunk.queued:
                 chunk.queued = False
                 chunk.data = None
-                self._queued_bytes -= chunk.size
+                self._count_queued(chunk, -1)
                 self.pending_bytes -= chunk.size
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -111,8 +113,8 @@ class ChunkWriter:
     async def _seal_now(self, chunks: Sequence[Chunk]) -> None:
         for chunk in chunks:
             chunk.queued = False
+            self._count_queued(chunk, -1)
         self._queue = deque(chunk for chunk in self._queue if chunk.queued)
-        self._queued_bytes -= sum(chunk.size for chunk in chunks)
         self._sealing.add(chunks[0].ticket)
         await self._seal_job(chunks)
 
@@ -140,7 +142,20 @@ class ChunkWriter:
     def _worth_sealing(self) -> bool:
         if not self._queue:
             return False
-        return self._queued_bytes >= self._options.seal_batch_size_bytes or self._queue[0].ticket <= self._drain_to
+        return self._enough_queued() or self._queue[0].ticket <= self._drain_to
+
+    def _count_queued(self, chunk: Chunk, sign: int) -> None:
+        if chunk.size == CHUNK_SIZE:
+            self._queued_full_bytes += sign * CHUNK_SIZE
+        else:
+            self._queued_part_bytes += sign * chunk.size
+
+    def _enough_queued(self) -> bool:
+        """Full chunks are sealed a batch at a time; parts wait longer, because they are often deleted or extended."""
+        return (
+            self._queued_full_bytes >= self._options.seal_batch_size_bytes
+            or self._queued_part_bytes >= self._options.part_chunks_size_bytes
+        )
 
     def _worth_closing(self) -> bool:
         if not self._open:
@@ -161,7 +176,7 @@ class ChunkWriter:
             chunk = self._queue.popleft()
             if chunk.queued:
                 chunk.queued = False
-                self._queued_bytes -= chunk.size
+                self._count_queued(chunk, -1)
                 batch.append(chunk)
                 size += chunk.size
         return batch

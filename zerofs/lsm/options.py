@@ -33,6 +33,10 @@ class LsmOptions:
     seal_batch_size_bytes: int = MIB
     """Chunk data that one thread compresses and seals in one go."""
 
+    part_chunks_size_bytes: int = 16 * MIB
+    """Chunks of less than 32 KiB (small files, ends of files) that wait in memory before a thread seals them; a sync
+    seals them at once."""
+
     dirty_limit_bytes: int = 96 * MIB
     """Chunk data in memory that is not in the store yet. Above it, writers wait."""
 

@@ -57,6 +57,7 @@ TINY = LsmOptions(
     meta_sst_size_bytes=8 * KIB,
     block_size_bytes=KIB,
     seal_batch_size_bytes=32 * KIB,
+    part_chunks_size_bytes=16 * KIB,
     inline_frames_size_bytes=40 * KIB,
     wal_frames_size_bytes=128 * KIB,
     dirty_limit_bytes=256 * KIB,

@@ -24,6 +24,7 @@ TINY = LsmOptions(
     meta_sst_size_bytes=8 * 1024,
     block_size_bytes=1024,
     seal_batch_size_bytes=64 * 1024,
+    part_chunks_size_bytes=64 * 1024,
     inline_frames_size_bytes=64 * 1024,
     wal_frames_size_bytes=256 * 1024,
     dirty_limit_bytes=1024 * 1024,
