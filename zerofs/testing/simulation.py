@@ -112,7 +112,7 @@ class Simulation:
         self.history = History()
         self.digest = hashlib.sha256()
         self._folder = folder
-        self._sealers = simulated_sealers()
+        self._sealers = simulated_sealers(bytes(16))
 
     async def run(self, rounds: int, operations: int) -> str:
         """Live through it. Returns the digest of everything that happened. Raises SimulationError."""
@@ -247,13 +247,13 @@ class Simulation:
         )
 
 
-def simulated_sealers() -> Sealers:
+def simulated_sealers(volume_id: bytes) -> Sealers:
     """Sealers under keys that everybody knows."""
     compression = Compression.parse("zstd-1")
 
     def sealer(kind: Kind) -> Sealer:
         return Sealer(
-            volume_id=bytes(16),
+            volume_id=volume_id,
             kind=kind,
             subkeys={KeyId(1): bytes([kind]) * 32},
             current=KeyId(1),

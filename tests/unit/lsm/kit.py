@@ -3,19 +3,17 @@
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from zerofs.ids import KeyId
 from zerofs.lsm.engine import open_engine
 from zerofs.lsm.format.manifest import WriterInfo
 from zerofs.lsm.manifests import ManifestStore
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.recovery import create_volume
-from zerofs.lsm.storage import Sealers, Storage
+from zerofs.lsm.storage import Storage
 from zerofs.lsm.witness import Witness
 from zerofs.objectstore.memory import MemoryStore
 from zerofs.telemetry.metrics import Metrics
+from zerofs.testing.simulation import simulated_sealers
 from zerofs.testing.world import SimWorld
-from zerofs.transform.compression import Compression
-from zerofs.transform.frame import Kind, Sealer
 
 VOLUME_ID = bytes(range(16))
 TINY = LsmOptions(
@@ -33,24 +31,9 @@ TINY = LsmOptions(
 WRITER = WriterInfo(host="here", pid=1, mountpoint="/mnt")
 
 
-def make_sealers(volume_id: bytes = VOLUME_ID, key: bytes = b"k" * 32) -> Sealers:
-    def sealer(kind: Kind) -> Sealer:
-        return Sealer(
-            volume_id=volume_id,
-            kind=kind,
-            subkeys={KeyId(1): bytes(a ^ kind for a in key)},
-            current=KeyId(1),
-            compression=Compression.parse("zstd-1"),
-        )
-
-    return Sealers(
-        block=sealer(Kind.META_BLOCK),
-        index=sealer(Kind.META_INDEX),
-        chunk=sealer(Kind.CHUNK),
-        directory=sealer(Kind.CHUNK_DIRECTORY),
-        wal=sealer(Kind.WAL),
-        manifest=sealer(Kind.MANIFEST),
-    )
+def chunk_key(inode: int, index: int) -> bytes:
+    """A key of the chunk family."""
+    return b"chunk" + inode.to_bytes(8) + index.to_bytes(8)
 
 
 class Bed:
@@ -68,7 +51,7 @@ class Bed:
         return Storage(
             store=store or self.store,
             world=self.world,
-            sealers=make_sealers(),
+            sealers=simulated_sealers(VOLUME_ID),
             volume_id=VOLUME_ID,
             metrics=self.metrics,
             cache_memory_bytes=self.cache_bytes,

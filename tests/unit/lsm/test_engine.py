@@ -7,7 +7,7 @@ import random
 import pytest
 import trio
 
-from tests.unit.lsm.kit import Bed, Crash
+from tests.unit.lsm.kit import Bed, Crash, chunk_key
 from zerofs.errors import CorruptionError, FencedError, ReadOnlyError, RollbackError
 from zerofs.units import CHUNK_SIZE
 
@@ -17,10 +17,6 @@ async def bed(tmp_path):
     bed = Bed(tmp_path)
     await bed.create()
     return bed
-
-
-def chunk_key(inode: int, index: int) -> bytes:
-    return b"chunk" + inode.to_bytes(8) + index.to_bytes(8)
 
 
 NOISE = [random.Random(i).randbytes(CHUNK_SIZE) for i in range(4)]

@@ -6,7 +6,7 @@ import random
 import pytest
 import trio
 
-from tests.unit.lsm.kit import VOLUME_ID, WRITER, Bed, Crash
+from tests.unit.lsm.kit import VOLUME_ID, WRITER, Bed, Crash, chunk_key
 from zerofs.errors import CorruptionError, FencedError, UnavailableError
 from zerofs.lsm.format import names
 from zerofs.lsm.manifests import ManifestLost, ManifestStore
@@ -24,10 +24,6 @@ async def bed(tmp_path):
     bed = Bed(tmp_path)
     await bed.create()
     return bed
-
-
-def chunk_key(inode: int, index: int) -> bytes:
-    return b"chunk" + inode.to_bytes(8) + index.to_bytes(8)
 
 
 @pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.FAIL_BEFORE, Fault.CONFLICT, Fault.BUSY])
