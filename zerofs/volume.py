@@ -36,7 +36,7 @@ from zerofs.lsm.manifests import ManifestStore
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.recovery import create_volume
 from zerofs.lsm.storage import Sealers, Storage
-from zerofs.lsm.witness import Witness
+from zerofs.lsm.witness import Places, Witness
 from zerofs.objectstore import probe
 from zerofs.objectstore.api import ObjectStore
 from zerofs.objectstore.open import open_store
@@ -47,6 +47,9 @@ from zerofs.units import MIB, NS_PER_S, format_duration
 from zerofs.world import World
 
 log = logging.getLogger(__name__)
+
+MEMORY_URL = "memory://"
+"""The address of every volume that ends with its process: nothing to remember, nothing to cache on disk."""
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter while a request waits. Python's own 5 ms would show in every request."""
@@ -90,8 +93,8 @@ class Volume:
             "mountpoint": self._mountpoint,
             "volume_id": self.volume_id,
             "store": self._storage.store.url,
-            "state": self.engine.state,
-            "reason": str(failure) if failure is not None else self._storage.trouble,
+            "state": "data-lost" if self.fs.data_lost and failure is None else self.engine.state,
+            "reason": self._reason(),
             "epoch": self.engine.manifest.epoch,
             "dirty_bytes": self.engine.dirty_bytes,
             "oldest_unsynced_s": 0.0 if oldest_ns is None else (world.monotonic_ns() - oldest_ns) / NS_PER_S,
@@ -99,6 +102,14 @@ class Volume:
             "engine": self.engine.statistics(),
             "metrics": self._storage.metrics.snapshot(),
         }
+
+    def _reason(self) -> str:
+        """Why the state is not `ok`."""
+        if self.engine.failure is not None:
+            return str(self.engine.failure)
+        if self.fs.data_lost:
+            return "a write was refused and its data is lost; the log names the inode"
+        return self._storage.trouble
 
 
 @asynccontextmanager
@@ -125,7 +136,9 @@ async def open_volume(
             bucket_id: str | None = await probe.adopt_bucket_id(store, world)
         else:
             bucket_id = await probe.read_bucket_id(store)
-        keyring = await _unseal_or_create(store, world, password, settings, may_create=not options.read_only)
+        keyring = await _unseal_or_create(store, world, password, settings, options)
+        if store.url != MEMORY_URL:
+            Places(settings.state_dir).remember(store.url, keyring.volume_id)
         try:
             async with _open_caches(settings, bucket_id, world, options) as disk_cache:
                 storage = Storage(
@@ -177,7 +190,7 @@ def engine_options(settings: Settings) -> LsmOptions:
 
 
 async def _unseal_or_create(
-    store: ObjectStore, world: World, password: Secret, settings: Settings, *, may_create: bool
+    store: ObjectStore, world: World, password: Secret, settings: Settings, options: OpenOptions
 ) -> Keyring:
     """The volume's keys. Where there is nothing at all a volume is made; anything in between is refused by name."""
     if await vault.exists(store):
@@ -190,8 +203,13 @@ async def _unseal_or_create(
             f"{store.url} holds a volume's objects but not its {SIDECAR_NAME}. Without that object the data cannot be "
             f"opened by anybody: restore {SIDECAR_NAME} from a backup of the bucket, or from an older object version"
         )
-    if not may_create:
+    if options.read_only:
         raise NoVolumeError(f"there is no volume at {store.url}, and a read-only mount creates none")
+    if Places(settings.state_dir).knows(store.url) and not options.accept_rollback:
+        raise NoVolumeError(
+            f"{store.url} is empty, but this host has seen a volume there: is the disk mounted, is it the right "
+            "bucket? To make a new volume there on purpose, start once with --accept-rollback"
+        )
     log.info("creating a new volume at %s", store.url)
     return await vault.create(store, world, password)
 
@@ -221,8 +239,8 @@ async def _has_objects(store: ObjectStore, prefixes: tuple[str, ...]) -> bool:
 async def _open_caches(
     settings: Settings, bucket_id: str | None, world: World, options: OpenOptions
 ) -> AsyncIterator[DiskCache | None]:
-    """The disk cache, served; None where it would only copy a local disk to a local disk, or cannot be had."""
-    if bucket_id is None or settings.cache.disk_size_bytes == 0 or settings.storage.url.startswith("memory:"):
+    """The disk cache, served; None when the volume is in memory, the budget is zero, or the folder cannot be had."""
+    if bucket_id is None or settings.cache.disk_size_bytes == 0 or settings.storage.url == MEMORY_URL:
         yield None
         return
     folder = settings.cache.dir / (f"{bucket_id[:8]}-ro" if options.read_only else bucket_id[:8])
@@ -281,5 +299,5 @@ async def _open_filesystem(
             if not options.read_only:
                 await nursery.start(fs.run)
             yield engine, fs
-            await fs.close()
+            fs.retire()
             nursery.cancel_scope.cancel()

@@ -67,7 +67,9 @@ TakeOver = Annotated[
 ]
 AcceptRollback = Annotated[
     bool,
-    typer.Option("--accept-rollback", help="Open a store that is older than what this host has seen of it."),
+    typer.Option(
+        "--accept-rollback", help="Open a store that is older, or emptier, than what this host has seen of it."
+    ),
 ]
 
 
@@ -190,7 +192,7 @@ def flush(mountpoint: Mountpoint = None, config: Config = None, verbose: Verbose
 def status(
     mountpoint: Mountpoint = None,
     config: Config = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON: sizes in bytes, durations in ns.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON: sizes in bytes, durations in seconds.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """What a mount is doing."""

@@ -260,13 +260,19 @@ class Filesystem:
         """A sync, after which opening the volume has nothing to replay."""
         await self._durably(self._flush_all())
 
-    async def close(self) -> None:
-        """The mount ends: nobody refers to anything any more, orphans go, and everything becomes durable. Raises EIO.
+    def retire(self) -> None:
+        """The mount ends: nobody refers to anything any more, orphans go. What is left is the engine's to store.
 
-        The engine stays open: it belongs to whoever made it.
+        Raises FsError(EIO) when a write was refused and lost before.
         """
         self._ctx.handles.abandon()
         self._ctx.orphans.release_all()
+        if self._ctx.data_lost:
+            raise FsError(errno.EIO, "a write was refused and its data is lost; the log names the inode")
+
+    async def close(self) -> None:
+        """Retire, and make everything durable. Raises EIO. The engine stays open: it belongs to whoever made it."""
+        self.retire()
         await self._durably(io.sync(self._ctx))
 
     async def _flush_all(self) -> None:

@@ -111,7 +111,7 @@ class ChunkReader:
             texts = await self._open_frames(sealed)
         except CorruptionError:
             texts = [
-                await self._open_or_refetch(frame, pointers.get(position))
+                await self._open_or_refetch(frame, pointers.get(position), sources[position])
                 for position, frame in zip(positions, sealed, strict=True)
             ]
         for position, text in zip(positions, texts, strict=True):
@@ -128,14 +128,21 @@ class ChunkReader:
             return await self._storage.world.offload(Lane.CPU, open_chunks, sealer, frames)
         return open_chunks(sealer, frames)
 
-    async def _open_or_refetch(self, frame: bytes | memoryview, pointer: Pointer | None) -> bytes:
-        """One frame at a time, after one of a batch did not open: find out which, and ask the store again."""
+    async def _open_or_refetch(self, frame: bytes | memoryview, pointer: Pointer | None, source: Source) -> bytes:
+        """One frame at a time, after one of a batch did not open: find out which, and ask the store again.
+
+        A frame without `pointer` came with the WAL object that its source names: that was read from the store itself.
+        """
         sealer = self._storage.sealers.chunk
         try:
             return sealer.open(frame, b"", CHUNK_SIZE)
         except CorruptionError as error:
             if pointer is None:
-                raise
+                origin = source.pointer if type(source) is Chunk else source
+                assert type(origin) is Pointer, "a frame in memory is in a stored object too"
+                raise CorruptionError(f"{origin.object_name} at byte {origin.offset}: {error}") from error
+            if self._storage.disk_cache is not None:
+                await self._storage.disk_cache.discard(disk_key(pointer.object_name, pointer.offset))
             again = await self._fetch_span_from_store(pointer.object_name, pointer.offset, pointer.length)
             try:
                 if frame_nonce(again) == pointer.nonce:

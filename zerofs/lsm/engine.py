@@ -276,7 +276,7 @@ async def open_engine(
     manifests = ManifestStore(storage)
     seen = witness.load()
     if read_only:
-        recovered = await open_reader(storage, manifests, seen)
+        recovered = await open_reader(storage, manifests, seen, accept_rollback=accept_rollback)
         commits = Commits(None, recovered.memtable, recovered.last_seqno, options)
         yield Engine(
             storage=storage,

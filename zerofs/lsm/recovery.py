@@ -10,7 +10,13 @@ from dataclasses import dataclass, replace
 
 from zerofs.errors import CorruptionError, FencedError, NoVolumeError, PreconditionFailedError, RollbackError
 from zerofs.ids import EPOCH_TOKEN_SIZE
-from zerofs.lsm.format.header import HEADER_SIZE, MANIFEST_MAGIC, WAL_MAGIC, decode_header
+from zerofs.lsm.format.header import (
+    HEADER_SIZE,
+    MANIFEST_MAGIC,
+    WAL_MAGIC,
+    decode_header,
+    decode_whole_header,
+)
 from zerofs.lsm.format.manifest import Manifest, Tree, WriterInfo
 from zerofs.lsm.format.names import (
     FLOOR_NAME,
@@ -91,10 +97,12 @@ async def open_writer(
     return recovered
 
 
-async def open_reader(storage: Storage, manifests: ManifestStore, seen: Seen | None) -> Recovered:
+async def open_reader(
+    storage: Storage, manifests: ManifestStore, seen: Seen | None, *, accept_rollback: bool
+) -> Recovered:
     """Read the volume as it is now, writing nothing to the store."""
     newest = await _latest(manifests)
-    await _check_rollback(storage, newest, seen, accepted=False)
+    await _check_rollback(storage, newest, seen, accepted=accept_rollback)
     ids = await _listed_wal_ids(storage, newest.wal_mark)
     return await _replay(storage, newest, ids[-1] if ids else newest.wal_mark)
 
@@ -113,8 +121,8 @@ async def _check_rollback(storage: Storage, newest: Manifest, seen: Seen | None,
     remedy = "if the bucket was restored from a backup on purpose, start once with --accept-rollback"
     if newest.manifest_id < seen.manifest_id:
         raise RollbackError(
-            f"the store shows manifest {newest.manifest_id}, this host has seen {seen.manifest_id}: "
-            f"an older state of the volume; {remedy}"
+            f"{manifest_name(seen.manifest_id)}, which this host has seen, is missing; the newest one there is "
+            f"{manifest_name(newest.manifest_id)}: an older state of the volume; {remedy}"
         )
     name = manifest_name(seen.manifest_id)
     body = await storage.get_or_none(name)
@@ -195,9 +203,7 @@ async def _fence(storage: Storage, claimed: Manifest) -> tuple[int, bytes]:
             raise FencedError("the WAL moved on while this volume was opened")
         previous = claimed.wal_mark_put_id
         if slot - 1 > claimed.wal_mark:
-            name = wal_name(slot - 1)
-            head = await storage.store.get(name, 0, HEADER_SIZE)
-            previous = decode_header(head, magic=WAL_MAGIC, volume_id=storage.volume_id, name=name).put_id
+            previous = await _put_id_before_fence(storage, claimed, slot - 1)
         put_id = storage.new_put_id()
         body = await build_wal_object(
             storage,
@@ -215,6 +221,22 @@ async def _fence(storage: Storage, claimed: Manifest) -> tuple[int, bytes]:
             continue
         return slot, put_id
     raise FencedError("another writer keeps appending to this volume; stop it, then try again")
+
+
+async def _put_id_before_fence(storage: Storage, claimed: Manifest, wal_id: int) -> bytes:
+    """The put-id of the WAL object that a fence follows.
+
+    The object is verified first: a fence that names a damaged put-id would not fit once the object is restored.
+    """
+    name = wal_name(wal_id)
+    body = await storage.store.get(name)
+    header = decode_whole_header(body, magic=WAL_MAGIC, volume_id=storage.volume_id, name=name)
+    if header.epoch > claimed.epoch:
+        return header.put_id  # a newer writer's, if it is true: the epoch check that follows decides
+    sealer = storage.sealers.wal
+    return read_wal_object(
+        body, wal_id=wal_id, tokens=claimed.tokens, volume_id=storage.volume_id, sealer=sealer
+    ).put_id
 
 
 async def _replay(storage: Storage, manifest: Manifest, last_id: int) -> Recovered:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import trio
 
-from zerofs.errors import FencedError, UnavailableError, ZerofsError
+from zerofs.errors import FencedError, UnavailableError, UnsavedDataError, ZerofsError
 from zerofs.lsm.chunk import Chunk
 from zerofs.lsm.chunkwriter import ChunkWriter
 from zerofs.lsm.commits import Commits
@@ -53,8 +53,8 @@ class Syncer:
         """Everything up to here is in the store."""
         self.failure: ZerofsError | None = None
         """Why nothing will ever be stored again: fenced, or a bug. Set once."""
-        self.oldest_unsynced_ns: int | None = None
-        """Monotonic time of the oldest commit that is not durable."""
+        self._oldest_uncut_ns: int | None = None
+        self._oldest_in_flight_ns: int | None = None
         self._progress = progress
         self._waiters = 0
         self._sync_wanted = trio.Event()
@@ -64,10 +64,15 @@ class Syncer:
         self._closing = False
         self._record_witness()
 
+    @property
+    def oldest_unsynced_ns(self) -> int | None:
+        """Monotonic time of the oldest commit that is not durable."""
+        return self._oldest_in_flight_ns if self._oldest_in_flight_ns is not None else self._oldest_uncut_ns
+
     def committed(self) -> None:
         """To be called after each commit: starts a flush when the memtable is full."""
-        if self.oldest_unsynced_ns is None:
-            self.oldest_unsynced_ns = self._storage.world.monotonic_ns()
+        if self._oldest_uncut_ns is None:
+            self._oldest_uncut_ns = self._storage.world.monotonic_ns()
         if self._commits.active.size_bytes >= self._options.memtable_size_bytes and not self._flush_wanted:
             self.want_flush()
 
@@ -105,9 +110,18 @@ class Syncer:
         )
 
     async def close(self) -> None:
-        """Flush for the last time; the manifest says that this writer ended cleanly. Nothing may be committed after."""
+        """Flush for the last time; the manifest says that this writer ended cleanly. Nothing may be committed after.
+
+        Raises UnsavedDataError when the store did not take everything in time, FencedError.
+        """
         self._closing = True
-        await self.flush()
+        try:
+            await self.flush()
+        except UnavailableError as error:
+            raise UnsavedDataError(
+                f"the object store did not take everything within {self._options.close_timeout_s:g} s "
+                f"({self._storage.trouble or 'it does not answer'}); what was written since the last sync is lost"
+            ) from error
 
     async def run_wal(self) -> None:
         """Serve cuts until cancelled or fenced."""
@@ -137,15 +151,12 @@ class Syncer:
             self._flush_wanted = False
         # atomic: the cut, the freeze and the age of what comes after belong to one instant
         cut, frozen = self._commits.cut(freeze=freeze)
-        self.oldest_unsynced_ns, oldest_ns = None, self.oldest_unsynced_ns
+        self._oldest_uncut_ns, self._oldest_in_flight_ns = None, self._oldest_uncut_ns
         if cut is not None:
-            try:
-                await self._append(cut)
-            except BaseException:
-                self.oldest_unsynced_ns = oldest_ns
-                raise
+            await self._append(cut)
             self.durable_seqno = cut.last_seqno
             self._record_witness()
+        self._oldest_in_flight_ns = None
         if frozen is not None:
             frozen.wal_id, frozen.wal_put_id = self._wal.last_id, self._wal.last_put_id
             self._carried_bytes = 0

@@ -6,6 +6,7 @@ power loss it may be a little behind, which only makes the check weaker, never w
     <manifest id, 20 digits> <its put-id, hex> <WAL id, 20 digits> <its put-id, hex> newline
 """
 
+import hashlib
 import logging
 import os
 import re
@@ -71,3 +72,29 @@ class Witness:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+class Places:
+    """The store addresses where this host has seen a volume: an empty store there is a mistake, not a new volume.
+
+    A disk that is not mounted, a bucket that was emptied, another bucket under the same name: none of them may
+    silently become a second, empty volume. One small file per address, named by its SHA-256, holding the volume id.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "places"
+
+    def knows(self, url: str) -> bool:
+        """Whether a volume was ever opened at this address."""
+        return self._path(url).exists()
+
+    def remember(self, url: str, volume_id: bytes) -> None:
+        """A volume is here. A failing local disk costs the memory, never a mount."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._path(url).write_text(volume_id.hex() + "\n")
+        except OSError as error:
+            log.warning("cannot remember that there is a volume at %s: %s", url, error)
+
+    def _path(self, url: str) -> Path:
+        return self._folder / hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:32]
