@@ -21,7 +21,7 @@ from zerofs.fs.inodes import Inodes
 from zerofs.fs.locks import InodeLocks
 from zerofs.fs.options import FilesystemOptions
 from zerofs.fs.orphans import Orphans
-from zerofs.fs.ports import Engine, KeyRange, Row
+from zerofs.fs.ports import ALIVE, Engine, KeyRange, Row
 from zerofs.fs.usage import Usage
 from zerofs.world import World
 
@@ -74,18 +74,18 @@ class Context:
         await self.engine.admit(size_bytes)
 
     def require_writable(self) -> None:
-        """Raise FsError(EROFS) on a read-only or fenced mount, FsError(EIO) on a broken or closed one."""
+        """Raise FsError(EROFS) on a read-only or fenced mount, FsError(EIO) when something else has ended it."""
         if self.options.read_only:
             raise FsError(errno.EROFS)
         state = self.engine.state
-        if state == "fenced":
-            raise FsError(errno.EROFS, "another writer took the volume over")
-        if self.broken or state == "closed":
-            raise FsError(errno.EIO, "the filesystem takes no more changes")
+        if self.broken or state not in ALIVE:
+            if state == "fenced":
+                raise FsError(errno.EROFS, "another writer took the volume over")
+            raise FsError(errno.EIO, f"the filesystem takes no more changes: the engine is {state}")
 
     def is_writable(self) -> bool:
         """Whether a change that nobody asked for (an access time) may be made."""
-        return not (self.options.read_only or self.broken) and self.engine.state in ("ok", "waiting")
+        return not (self.options.read_only or self.broken) and self.engine.state in ALIVE
 
     def commit(self, rows: list[Row], ranges: list[KeyRange] | tuple[KeyRange, ...] = _NOTHING) -> None:
         """One operation. `require_writable` was called, and nothing awaited since."""

@@ -21,6 +21,9 @@ Row = tuple[bytes, Value | None]
 KeyRange = tuple[bytes, bytes]
 """Half-open."""
 
+ALIVE = frozenset({"ok", "waiting"})
+"""States in which an engine takes commits."""
+
 
 class Engine(Protocol):
     """Ordered rows; atomic commits, visible at once; durable at the next sync, in whole cuts."""
@@ -32,7 +35,7 @@ class Engine(Protocol):
 
     @property
     def state(self) -> str:
-        """One of "ok", "waiting" (the store does not answer), "fenced", "closed"."""
+        """ "ok", "waiting" (the store does not answer: goes on), "fenced", "read-only", or another reason to stop."""
         ...
 
     def commit(self, rows: Iterable[Row], delete_ranges: Sequence[KeyRange] = ()) -> None:
