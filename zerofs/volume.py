@@ -248,13 +248,16 @@ async def _open_caches(
     if not cache.open():
         yield None
         return
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(cache.run)
-        try:
-            yield cache
-        finally:
-            nursery.cancel_scope.cancel()
-            cache.close()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cache.run)
+            try:
+                yield cache
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:
+        # Only now: until `run` has ended, a thread may be at work in the databases.
+        cache.close()
 
 
 @asynccontextmanager

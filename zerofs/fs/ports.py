@@ -35,7 +35,7 @@ class Engine(Protocol):
 
     @property
     def state(self) -> str:
-        """ "ok", "waiting" (the store does not answer: goes on), "fenced", "read-only", or another reason to stop."""
+        """`ok`, `waiting` (the store does not answer: goes on), `fenced`, or another reason to stop for good."""
         ...
 
     def commit(self, rows: Iterable[Row], delete_ranges: Sequence[KeyRange] = ()) -> None:

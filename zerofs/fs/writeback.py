@@ -10,12 +10,13 @@ import trio
 
 from zerofs.errors import ClosedError, FencedError, ZerofsError
 from zerofs.fs.context import Context
+from zerofs.fs.ports import ALIVE
 
 _log = logging.getLogger(__name__)
 
 
 async def run(ctx: Context, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Sync every `writeback_interval_s` when something is dirty. Returns when the engine is fenced or closed."""
+    """Sync every `writeback_interval_s` when something is dirty. Returns when the engine has stopped for good."""
     task_status.started()
     failing = False
     while True:
@@ -31,6 +32,9 @@ async def run(ctx: Context, *, task_status: trio.TaskStatus[None] = trio.TASK_ST
         except ClosedError:
             return
         except ZerofsError as error:
+            if ctx.engine.state not in ALIVE:
+                _log.error("what was written cannot become durable any more: %s", error)
+                return
             if not failing:
                 _log.warning("could not make written data durable, will go on trying: %s", error)
             failing = True

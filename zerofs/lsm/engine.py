@@ -38,7 +38,7 @@ from zerofs.lsm.witness import Witness
 log = logging.getLogger(__name__)
 
 SCAN_SLICE_ROWS = 256
-"""Rows that a scan takes from each source at a time."""
+"""Rows that a scan takes from each source at a time, at most."""
 
 
 class Engine:
@@ -156,10 +156,11 @@ class Engine:
         """
         found: list[tuple[bytes, Value]] = []
         while start < stop and len(found) < limit:
+            count = min(SCAN_SLICE_ROWS, limit - len(found))
             # atomic: memtables and trees of one instant, no await until both are taken
-            slices = self._commits.slices(start, stop, SCAN_SLICE_ROWS)
+            slices = self._commits.slices(start, stop, count)
             view = self._tree_view(start)
-            slices.extend(await view.slices(start, stop, SCAN_SLICE_ROWS))
+            slices.extend(await view.slices(start, stop, count))
             rows, start = merge_slices(slices, stop)
             found.extend((key, _scanned(kind, value)) for key, kind, value in rows)
         return found[:limit]

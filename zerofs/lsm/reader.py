@@ -79,8 +79,8 @@ class TreeView:
             index = await self._ssts.index(sst)
             first = index.block_for(start) if start > sst.first_key else 0
             for number in range(first or 0, len(index.last_keys)):
-                rows.extend((await self._ssts.block(sst, index, number)).slice(start, stop))
-                if len(rows) >= limit:
+                rows.extend((await self._ssts.block(sst, index, number)).slice(start, stop, limit - len(rows)))
+                if len(rows) == limit:
                     return Slice(rows, rows[-1][0] + b"\0", ranges)
                 if index.last_keys[number] >= stop:
                     break

@@ -42,6 +42,7 @@ class FakeEngine:
         self._strict = strict
         self._state = "ok"
         self._sync_error: ZerofsError | None = None
+        self._failure: ZerofsError | None = None
         self._flushed = trio.Event()
         self._syncing: trio.Event | None = None
         self.dirty_bytes = 0
@@ -59,7 +60,7 @@ class FakeEngine:
 
     @property
     def state(self) -> str:
-        """One of "ok", "waiting", "fenced", "closed"."""
+        """One of `ok`, `waiting`, `fenced`, `closed`, and whatever `fail` was given."""
         return self._state
 
     def commit(self, rows: Iterable[Row], delete_ranges: Sequence[KeyRange] = ()) -> None:
@@ -200,6 +201,8 @@ class FakeEngine:
             raise FencedError("another writer took the volume over")
         if self._state == "closed":
             raise ClosedError("the engine is closed")
+        if self._failure is not None:
+            raise self._failure
 
     # for tests
 
@@ -210,6 +213,11 @@ class FakeEngine:
     def close(self) -> None:
         """Every later call raises ClosedError."""
         self._state = "closed"
+
+    def fail(self, error: ZerofsError) -> None:
+        """Stop for good, as after a bug: every change and sync raises the error from now on."""
+        self._state = "failed"
+        self._failure = error
 
     def fail_syncs(self, error: ZerofsError | None) -> None:
         """Let every sync fail like that, without losing anything, until None is given."""

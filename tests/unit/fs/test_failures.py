@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from tests.unit.fs.harness import ROOT_CALLER, C, Mounted, fails, new_mount
-from zerofs.errors import CorruptionError, UnavailableError
+from zerofs.errors import CorruptionError, UnavailableError, UnsavedDataError
 from zerofs.fs.attributes import AttributeChanges
 from zerofs.fs.format.keys import chunk_key
 
@@ -79,23 +79,34 @@ async def test_a_fenced_mount_refuses_every_change_and_goes_on_reading(name: str
     assert mount.engine.rows() == before
 
 
-async def test_a_fenced_mount_never_acknowledges_again() -> None:
+@pytest.mark.parametrize("end", ["fenced", "failed", "closed"])
+async def test_a_mount_whose_engine_has_stopped_never_acknowledges_again(end: str) -> None:
     mount = await prepared()
     writer, reader = await mount.open("/f", os.O_RDWR), await mount.open("/f", os.O_RDONLY)
+    directory = await mount.fs.opendir(ROOT_CALLER, 1)
     await mount.fs.write(writer, 0, b"y")
-    mount.engine.fence()
+    if end == "fenced":
+        mount.engine.fence()
+    elif end == "failed":
+        mount.engine.fail(UnsavedDataError("a bug"))
+    else:
+        mount.engine.close()
     for _ in range(3):
-        for work in (mount.fs.fsync(writer), mount.fs.fsync(reader), mount.fs.flush(writer)):
+        for work in (
+            mount.fs.fsync(writer),
+            mount.fs.fsync(reader),
+            mount.fs.fsyncdir(directory),
+            mount.fs.flush(writer),
+            mount.fs.sync(),
+            mount.fs.flush_all(),
+        ):
             with fails("EIO"):
                 await work
-        for work in (mount.fs.sync(), mount.fs.flush_all(), mount.fs.close()):
-            with fails("EIO"):
-                await work
-        await mount.fs.mount(mount.engine, mount.options, mount.world)
-        break
-    handle = await mount.fs.opendir(ROOT_CALLER, 1)
+    await mount.fs.flush(reader)
+    with fails("EROFS" if end == "fenced" else "EIO"):
+        await mount.mkdir("/new")
     with fails("EIO"):
-        await mount.fs.fsyncdir(handle)
+        await mount.fs.close()
 
 
 async def test_a_write_to_a_fenced_mount() -> None:
@@ -294,4 +305,6 @@ async def test_modes_of_what_is_not_a_file_do_not_stop_a_read_only_open() -> Non
     mount = await new_mount()
     await mount.mknod("/p", stat.S_IFIFO | 0o600)
     await mount.remount(read_only=True)
-    await mount.fs.release(await mount.open("/p", os.O_RDWR))
+    handle = await mount.open("/p", os.O_RDWR)
+    await mount.fs.flush(handle)
+    await mount.fs.release(handle)

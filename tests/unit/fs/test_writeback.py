@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.unit.fs.harness import Mounted, fails, new_mount
-from zerofs.errors import UnavailableError
+from zerofs.errors import UnavailableError, UnsavedDataError
 
 
 @pytest.fixture
@@ -68,6 +68,14 @@ async def test_a_fenced_service_ends(autojump_clock: MockClock, caplog: pytest.L
         await nursery.start(mount.fs.run)
         mount.engine.fence()
     assert "another writer" in caplog.text
+
+
+async def test_a_service_of_a_failed_engine_ends(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    mount = await new_mount()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(mount.fs.run)
+        mount.engine.fail(UnsavedDataError("a bug"))
+    assert "a bug" in caplog.text
 
 
 async def test_a_service_of_a_closed_engine_ends(autojump_clock: MockClock) -> None:

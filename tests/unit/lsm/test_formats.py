@@ -38,7 +38,9 @@ def test_rows_round_trip(mapping):
 def test_rows_slice(mapping, one, other):
     start, stop = min(one, other), max(one, other)
     decoded = rows.decode_rows(rows.encode_rows(as_rows(mapping)), "here")
-    assert decoded.slice(start, stop) == [row for row in as_rows(mapping) if start <= row[0] < stop]
+    inside = [row for row in as_rows(mapping) if start <= row[0] < stop]
+    assert decoded.slice(start, stop, 1000) == inside
+    assert decoded.slice(start, stop, 2) == inside[:2]
 
 
 @given(st.lists(st.tuples(KEYS, KEYS), max_size=8), KEYS)

@@ -94,7 +94,7 @@ async def write(ctx: Context, number: int, offset: int, data: bytes | memoryview
 def flush(ctx: Context, number: int) -> None:
     """What close(2) reports: the refused writes of the handle, and EIO if what was written cannot become durable."""
     handle = ctx.handles.get(number)
-    if handle.writable and (ctx.data_lost or not ctx.is_writable()):
+    if handle.writable and not ctx.options.read_only and (ctx.data_lost or not ctx.is_writable()):
         raise FsError(errno.EIO, "what was written cannot be made durable")
     if handle.error:
         raise FsError(handle.error, "an earlier write to this file was refused")

@@ -77,9 +77,11 @@ class Rows(Sequence[Row]):
             return self[index]
         return None
 
-    def slice(self, start: bytes, stop: bytes) -> list[Row]:
-        """The rows with start <= key < stop."""
-        return [self[i] for i in range(bisect_left(self._keys, start), bisect_left(self._keys, stop))]
+    def slice(self, start: bytes, stop: bytes, limit: int) -> list[Row]:
+        """The first `limit` rows with start <= key < stop."""
+        first = bisect_left(self._keys, start)
+        last = min(bisect_left(self._keys, stop), first + limit)
+        return [self[i] for i in range(first, last)]
 
 
 def decode_rows(data: bytes, what: str) -> Rows:
