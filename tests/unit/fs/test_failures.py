@@ -80,7 +80,7 @@ async def test_a_fenced_mount_refuses_every_change_and_goes_on_reading(name: str
 
 
 @pytest.mark.parametrize("end", ["fenced", "failed", "closed"])
-async def test_a_mount_whose_engine_has_stopped_never_acknowledges_again(end: str) -> None:
+async def test_a_fenced_mount_never_acknowledges_again(end: str) -> None:
     mount = await prepared()
     writer, reader = await mount.open("/f", os.O_RDWR), await mount.open("/f", os.O_RDONLY)
     directory = await mount.fs.opendir(ROOT_CALLER, 1)
