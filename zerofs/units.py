@@ -3,7 +3,6 @@
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
-TIB = 1024 * GIB
 GB = 10**9
 
 NS_PER_S = 10**9

@@ -3,7 +3,7 @@
 A dictionary answers gets; the sorted key list that scans and flushes need is brought up to date only when one comes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Protocol
 
 from sortedcontainers import SortedList
@@ -81,11 +81,6 @@ class Memtable:
         if limit is not None:
             last = min(last, first + limit)
         return list(self._keys[first:last])
-
-    def sorted_keys(self) -> Sequence[bytes]:
-        """All keys in order."""
-        self._sort()
-        return list(self._keys)
 
     def chunks(self) -> Iterator[Chunk]:
         """The chunks among the rows."""

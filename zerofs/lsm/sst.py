@@ -80,10 +80,6 @@ class SstReader:
         self._storage.indexes.put(info.sst, index, index.size_bytes)
         return index
 
-    def cached_block(self, info: SstInfo, number: int) -> Rows | None:
-        """A block, if it is in memory."""
-        return self._storage.blocks.get((info.sst, number))
-
     async def block(self, info: SstInfo, index: SstIndex, number: int) -> Rows:
         """One block of an SST: from memory, the disk cache or the store."""
         cached = self._storage.blocks.get((info.sst, number))

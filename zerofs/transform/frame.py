@@ -44,7 +44,6 @@ class Kind(enum.IntEnum):
     CHUNK_DIRECTORY = 4
     WAL = 5
     MANIFEST = 6
-    FLOOR = 7
 
 
 def frame_key_id(frame: BytesLike) -> KeyId:

@@ -81,7 +81,6 @@ def test_kinds_never_change():
         "CHUNK_DIRECTORY": 4,
         "WAL": 5,
         "MANIFEST": 6,
-        "FLOOR": 7,
     }
 
 

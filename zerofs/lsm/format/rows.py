@@ -26,9 +26,6 @@ POINTER = 2
 MAX_KEY_SIZE = 1024
 """Bytes of a key: a 255-byte name and the numbers before it fit with room to spare."""
 
-MAX_VALUE_SIZE = 1 << 20
-"""Bytes of a value in a row. Chunks are not values in rows, pointers are; an xattr of 64 KiB fits."""
-
 Row = tuple[bytes, int, bytes]
 
 
