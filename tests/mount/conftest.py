@@ -143,11 +143,16 @@ def mounted(request, mount):
     return mount(request.param, fsname=f"test-{request.param}", allow_other=os.geteuid() == 0).path
 
 
-@pytest.fixture
-def lab(tmp_path):
-    """What the end-to-end tests mount with: see `harness.Lab`."""
+@pytest.fixture(scope="session")
+def fuse():
+    """Skips where nothing can be mounted."""
     if reason := why_no_fuse():
         pytest.skip(f"NOT TESTED, nothing can be mounted here: {reason}")
+
+
+@pytest.fixture
+def lab(fuse, tmp_path):
+    """What the end-to-end tests mount with: see `harness.Lab`."""
     with Lab(tmp_path) as made:
         yield made
 
