@@ -179,11 +179,11 @@ class NullFilesystem:
         self._attach(new_parent, new_name, node)
         self.forget(node.inode, 1)
 
-    async def create(self, caller, parent, name, mode, flags):
+    async def create(self, caller, parent, name, mode, flags, keep_times=False):
         node = self._attach(parent, name, self._new(stat.S_IFREG | mode, caller.uid, caller.gid))
         return node.inode, node
 
-    async def open(self, caller, inode, flags):
+    async def open(self, caller, inode, flags, keep_times=False):
         if flags & os.O_TRUNC:
             node = self.nodes[inode]
             node.data.clear()
@@ -196,7 +196,7 @@ class NullFilesystem:
     async def read(self, handle, offset, size):
         return bytes(memoryview(self.nodes[handle].data)[offset : offset + size])
 
-    async def write(self, handle, offset, data):
+    async def write(self, handle, offset, data, keep_times=False):
         node = self.nodes[handle]
         held = node.data
         if offset > len(held):

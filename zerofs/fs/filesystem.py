@@ -179,14 +179,16 @@ class Filesystem:
     # files
 
     @_raises_fs_error
-    async def create(self, caller: Caller, parent: int, name: bytes, mode: int, flags: int) -> tuple[int, Attributes]:
+    async def create(
+        self, caller: Caller, parent: int, name: bytes, mode: int, flags: int, keep_times: bool = False
+    ) -> tuple[int, Attributes]:
         """Open a file, made if the name is free: (handle, attributes). Counts a lookup."""
-        return await create.create(self._ctx, caller, parent, name, mode, flags)
+        return await create.create(self._ctx, caller, parent, name, mode, flags, keep_times)
 
     @_raises_fs_error
-    async def open(self, caller: Caller, inode: int, flags: int) -> int:
+    async def open(self, caller: Caller, inode: int, flags: int, keep_times: bool = False) -> int:
         """A handle on something that is no directory; O_TRUNC is obeyed, O_APPEND is the frontend's."""
-        return await io.open_(self._ctx, caller, inode, flags)
+        return await io.open_(self._ctx, caller, inode, flags, keep_times)
 
     @_raises_fs_error
     async def release(self, handle: int) -> None:
@@ -199,9 +201,9 @@ class Filesystem:
         return await io.read(self._ctx, handle, offset, size)
 
     @_raises_fs_error
-    async def write(self, handle: int, offset: int, data: bytes | memoryview) -> int:
-        """Put all of `data` at `offset`, or nothing; its length."""
-        return await io.write(self._ctx, handle, offset, data)
+    async def write(self, handle: int, offset: int, data: bytes | memoryview, keep_times: bool = False) -> int:
+        """Put all of `data` at `offset`, or nothing; its length. `keep_times`: the caller sets the times itself."""
+        return await io.write(self._ctx, handle, offset, data, keep_times=keep_times)
 
     @_raises_fs_error
     async def flush(self, handle: int) -> None:

@@ -56,6 +56,8 @@ class Operations(pyfuse3.Operations):
     def __init__(self, fs: Filesystem, options: FuseOptions, ready: Callable[[], None]) -> None:
         super().__init__()
         self.enable_writeback_cache = options.writeback
+        self._direct: set[int] = set()
+        """Handles that go round the kernel's cache."""
         self._fs = fs
         self._ready = ready
         self._lifetime_s = options.lifetime_s
@@ -225,8 +227,15 @@ class Operations(pyfuse3.Operations):
         """Make a regular file and open it."""
         try:
             handle, made = await self._fs.create(
-                self._caller(ctx), parent_inode, name, stat.S_IMODE(mode), flags & ~os.O_APPEND
+                self._caller(ctx),
+                parent_inode,
+                name,
+                stat.S_IMODE(mode),
+                flags & ~os.O_APPEND,
+                self.enable_writeback_cache,
             )
+            if flags & os.O_DIRECT:
+                self._direct.add(handle)
             return FileInfo(fh=handle), entry(made, self._lifetime_s)
         except Exception as error:
             raise self._refusal("create", error) from None
@@ -234,7 +243,11 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         """Open a file. The kernel resolves O_APPEND itself; its page cache stays valid, as there is one writer."""
         try:
-            return FileInfo(fh=await self._fs.open(self._caller(ctx), inode, flags & ~os.O_APPEND))
+            keep_times = self.enable_writeback_cache
+            handle = await self._fs.open(self._caller(ctx), inode, flags & ~os.O_APPEND, keep_times)
+            if flags & os.O_DIRECT:
+                self._direct.add(handle)
+            return FileInfo(fh=handle)
         except Exception as error:
             raise self._refusal("open", error) from None
 
@@ -246,9 +259,9 @@ class Operations(pyfuse3.Operations):
             raise self._refusal("read", error) from None
 
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        """Write."""
+        """Write. What comes out of the writeback cache leaves the times alone: the kernel sets those itself."""
         try:
-            return await self._fs.write(fh, off, buf)
+            return await self._fs.write(fh, off, buf, self.enable_writeback_cache and fh not in self._direct)
         except Exception as error:
             raise self._refusal("write", error) from None
 
@@ -268,6 +281,7 @@ class Operations(pyfuse3.Operations):
 
     async def release(self, fh: int) -> None:
         """The last descriptor of an open file is gone."""
+        self._direct.discard(fh)
         try:
             await self._fs.release(fh)
         except Exception as error:

@@ -75,7 +75,7 @@ async def setattr_(
         return attributes_of(node)
 
 
-async def truncate_held(ctx: Context, caller: Caller, node: Inode, size: int) -> None:
+async def truncate_held(ctx: Context, caller: Caller, node: Inode, size: int, *, keep_times: bool) -> None:
     """Give a regular file another size; its lock is held and permission was granted."""
     resize = await plan_resize(ctx.engine, node, size)
     ctx.usage.require_room(growth_of_resize(node, size))
@@ -86,7 +86,8 @@ async def truncate_held(ctx: Context, caller: Caller, node: Inode, size: int) ->
     stage_resize(rows, ranges, node, resize)
     if caller.uid:
         strip_privileges(rows, node)
-    node.mtime_ns = node.ctime_ns = ctx.now()
+    if not keep_times:
+        node.mtime_ns = node.ctime_ns = ctx.now()
     _count(ctx, rows, node, counted)
     ctx.commit(rows, ranges)
 

@@ -49,9 +49,9 @@ async def symlink(ctx: Context, caller: Caller, parent: int, name: bytes, target
 
 
 async def create(
-    ctx: Context, caller: Caller, parent: int, name: bytes, mode: int, flags: int
+    ctx: Context, caller: Caller, parent: int, name: bytes, mode: int, flags: int, keep_times: bool = False
 ) -> tuple[int, Attributes]:
-    """Open a regular file, made if the name is free: (handle, attributes). Counts one lookup.
+    """Open a regular file, made if the name is free: (handle, attributes). Counts one lookup. See `io.open_`.
 
     Raises EEXIST (O_EXCL), EISDIR, ELOOP (a symlink is there), EACCES for an existing file, and as `_make`.
     """
@@ -71,12 +71,12 @@ async def create(
                 if flags & os.O_EXCL:
                     raise FsError(errno.EEXIST)
                 node = await ctx.target(parent, dentry)
-                await open_held(ctx, caller, node, flags)
+                await open_held(ctx, caller, node, flags, keep_times=keep_times)
             ctx.handles.count_lookup(node.number)
             return ctx.handles.open(node, flags, caller.uid), attributes_of(node)
 
 
-async def open_held(ctx: Context, caller: Caller, node: Inode, flags: int) -> None:
+async def open_held(ctx: Context, caller: Caller, node: Inode, flags: int, *, keep_times: bool) -> None:
     """Check that something that exists may be opened so, and truncate it if asked; its lock is held."""
     if node.is_directory:
         raise FsError(errno.EISDIR)
@@ -90,7 +90,7 @@ async def open_held(ctx: Context, caller: Caller, node: Inode, flags: int) -> No
     if mask & WRITE and node.is_regular:
         ctx.require_writable()
     if flags & os.O_TRUNC and node.is_regular:
-        await truncate_held(ctx, caller, node, 0)
+        await truncate_held(ctx, caller, node, 0, keep_times=keep_times)
 
 
 async def _make(

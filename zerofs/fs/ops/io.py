@@ -17,14 +17,14 @@ from zerofs.fs.usage import charge
 _PRIVILEGES = 0o6000
 
 
-async def open_(ctx: Context, caller: Caller, inode: int, flags: int) -> int:
-    """A handle on something that is no directory; O_TRUNC empties it.
+async def open_(ctx: Context, caller: Caller, inode: int, flags: int, keep_times: bool = False) -> int:
+    """A handle on something that is no directory; O_TRUNC empties it, and with `keep_times` leaves the times alone.
 
     O_APPEND does nothing here: the offsets that a kernel sends are final. Raises EACCES, EISDIR, ELOOP, EROFS, ESTALE.
     """
     with await ctx.locks.hold(inode):
         node = await ctx.inodes.get(inode)
-        await open_held(ctx, caller, node, flags)
+        await open_held(ctx, caller, node, flags, keep_times=keep_times)
         return ctx.handles.open(node, flags, caller.uid)
 
 
@@ -50,8 +50,11 @@ async def read(ctx: Context, number: int, offset: int, size: int) -> bytes:
     return data
 
 
-async def write(ctx: Context, number: int, offset: int, data: bytes | memoryview) -> int:
+async def write(ctx: Context, number: int, offset: int, data: bytes | memoryview, *, keep_times: bool) -> int:
     """Put `data` at `offset`, all of it or nothing; its length. Nothing happens for no data.
+
+    `keep_times`: a kernel that caches writes keeps the times itself. It sends them when it thinks that they changed,
+    which is not each time it sends data; so a write that comes out of its cache must leave them alone.
 
     Raises EBADF (not open for writing), EISDIR, EINVAL, EFBIG, ENOSPC, EROFS. Whatever is raised for want of room or
     store is raised again by fsync and flush of every handle that is open on the file now.
@@ -83,7 +86,8 @@ async def write(ctx: Context, number: int, offset: int, data: bytes | memoryview
                 rows.append(ctx.usage.row)
             if handle.uid and (node.mode & _PRIVILEGES or node.flags & FLAG_CAPABILITY):
                 strip_privileges(rows, node)
-            node.mtime_ns = node.ctime_ns = ctx.now()
+            if not keep_times:
+                node.mtime_ns = node.ctime_ns = ctx.now()
             ctx.commit(rows)
     except ZerofsError as error:
         ctx.note_refused_write(node, error)

@@ -89,13 +89,13 @@ REQUESTS = {
     "symlink": ((1, b"n", b"t", CONTEXT), ("symlink", 1, b"n", b"t")),
     "rename": ((1, b"a", 2, b"b", 3, CONTEXT), ("rename", 1, b"a", 2, b"b", 3)),
     "link": ((7, 1, b"n", CONTEXT), ("link", 7, 1, b"n")),
-    "open": ((7, os.O_WRONLY | os.O_APPEND | os.O_TRUNC, CONTEXT), ("open", 7, os.O_WRONLY | os.O_TRUNC)),
+    "open": ((7, os.O_WRONLY | os.O_APPEND | os.O_TRUNC, CONTEXT), ("open", 7, os.O_WRONLY | os.O_TRUNC, True)),
     "create": (
         (1, b"n", stat.S_IFREG | 0o640, os.O_RDWR | os.O_APPEND, CONTEXT),
-        ("create", 1, b"n", 0o640, os.O_RDWR),
+        ("create", 1, b"n", 0o640, os.O_RDWR, True),
     ),
     "read": ((5, 10, 20), ("read", 5, 10, 20)),
-    "write": ((5, 10, b"data"), ("write", 5, 10, b"data")),
+    "write": ((5, 10, b"data"), ("write", 5, 10, b"data", True)),
     "flush": ((5,), ("flush", 5)),
     "release": ((5,), ("release", 5)),
     "fsync": ((5, True), ("fsync", 5, True)),
@@ -117,6 +117,18 @@ def operations(fs, **options):
     served = Operations(fs, FuseOptions(**options), lambda: None)
     served._directories[5] = 7
     return served
+
+
+async def test_only_writes_out_of_the_kernels_cache_leave_the_times_alone():
+    for flags, writeback, expected in ((0, True, True), (os.O_DIRECT, True, False), (0, False, False)):
+        fs = RecordingFilesystem()
+        served = operations(fs, writeback=writeback)
+        opened = await served.open(7, os.O_WRONLY | flags, CONTEXT)
+        await served.write(opened.fh, 0, b"x")
+        assert fs.calls[-1] == ("write", opened.fh, 0, b"x", expected)
+        await served.release(opened.fh)
+        await served.write(opened.fh, 0, b"x")
+        assert fs.calls[-1][-1] is writeback
 
 
 def test_every_request_of_the_binding_is_served():

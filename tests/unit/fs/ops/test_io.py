@@ -266,3 +266,15 @@ async def test_huge_sparse_files(mounted: Mounted) -> None:
     assert len([key for key in mounted.engine.rows() if key.startswith(b"chunk")]) == 0
     await mounted.fs.release(handle)
     assert inode
+
+
+async def test_a_write_from_a_kernels_cache_leaves_the_times_alone(mounted: Mounted) -> None:
+    await mounted.write_file("/f", b"old")
+    before = await mounted.look("/f")
+    handle = await mounted.open("/f", os.O_WRONLY)
+    await mounted.fs.write(handle, 0, b"cached", keep_times=True)
+    kept = await mounted.look("/f")
+    assert (kept.mtime_ns, kept.ctime_ns, kept.size_bytes) == (before.mtime_ns, before.ctime_ns, 6)
+    await mounted.fs.write(handle, 0, b"direct")
+    assert (await mounted.look("/f")).mtime_ns > before.mtime_ns
+    await mounted.fs.release(handle)
