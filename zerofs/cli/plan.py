@@ -49,7 +49,7 @@ def make_plan(
 
     Raises:
         ConfigError: no mountpoint is named, or `noexec` is asked for by somebody who is not root.
-        MountpointError: the mountpoint is not a directory that can be mounted on.
+        MountpointError: the mountpoint is not a directory that can be mounted on, or would get in the mount's own way.
     """
     fuse = settings.servers.fuse
     target = mountpoint or (os.fspath(fuse.mountpoint) if fuse.mountpoint else "")
@@ -59,6 +59,7 @@ def make_plan(
         raise ConfigError("the mount option noexec needs root")
     real = mounts.real_mountpoint(target, mounts.read_mounts())
     _check_directory(real)
+    _check_own_places(real, settings, runtime_directory(environ))
     return MountPlan(
         settings=settings,
         mountpoint=real,
@@ -85,6 +86,24 @@ def _check_directory(mountpoint: str) -> None:
         raise MountpointError(f"the mountpoint {mountpoint} cannot be used: {error.strerror}") from None
     if not is_directory:
         raise MountpointError(f"the mountpoint {mountpoint} is not a directory")
+
+
+def _check_own_places(mountpoint: str, settings: Settings, runtime_dir: Path) -> None:
+    """Refuse a mountpoint that covers what its own process works with: that process would wait for itself for ever."""
+    places = {"the cache": settings.cache.dir, "the state directory": settings.state_dir, "the sockets": runtime_dir}
+    scheme, _, rest = settings.storage.url.partition("://")
+    if scheme == "file":
+        store = os.path.realpath(unquote(rest))
+        places["the store"] = Path(store)
+        if _is_below(mountpoint, store):
+            raise MountpointError(f"the mountpoint {mountpoint} lies in the store {store}; choose one outside of it")
+    for what, path in places.items():
+        if _is_below(os.path.realpath(path), mountpoint):
+            raise MountpointError(f"the mountpoint {mountpoint} would hide {what} at {path}; choose another one")
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def volume_identity(settings: Settings) -> str:

@@ -74,6 +74,19 @@ def test_a_mountpoint_that_is_in_use(settings, mountpoint, monkeypatch):
         make_plan(settings(), str(mountpoint), MountOptions(), {})
 
 
+@pytest.mark.parametrize("place", ["", "store", "store/below", "cache", "state", "run"])
+def test_a_mountpoint_that_covers_what_its_own_process_needs(tmp_path, place):
+    for name in ("store/below", "cache", "state/zerofs", "run", "store-too"):
+        (tmp_path / name).mkdir(parents=True)
+    config = tmp_path / "zerofs.toml"
+    config.write_text(f'[cache]\ndir = "cache"\n[storage]\nurl = "file://{tmp_path}/store"\n')
+    environ = {"XDG_STATE_HOME": f"{tmp_path}/state", "ZEROFS_RUNTIME_DIR": f"{tmp_path}/run"}
+    settings = load(config, environ)
+    with pytest.raises(MountpointError, match=r"would hide|lies in the store"):
+        make_plan(settings, str(tmp_path / place), MountOptions(), environ)
+    make_plan(settings, str(tmp_path / "store-too"), MountOptions(), environ)
+
+
 def test_noexec_needs_root(settings, mountpoint, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(ConfigError, match="noexec needs root"):
