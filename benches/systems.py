@@ -271,9 +271,20 @@ class Rclone(System):
         )
 
     def start(self):
-        options = ["--vfs-cache-mode", "writes", "--cache-dir", str(self.base / "cache"), "--daemon"]
+        options = [
+            "--vfs-cache-mode",
+            "writes",
+            "--vfs-write-back",
+            "0s",
+            "--cache-dir",
+            str(self.base / "cache"),
+            "--daemon",
+        ]
         source = f"bench:{self.server.bucket}/rclone"
-        run(["rclone", "--config", str(self.config), "mount", *options, source, str(self.directory)])
+        # Its S3 library refuses to start with a bundle of certificates that it has no use for on this endpoint.
+        environment = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
+        command = ["rclone", "--config", str(self.config), "mount", *options, source, str(self.directory)]
+        run(command, environment=environment)
         wait_until_mounted(self.directory)
 
     def stop(self):
