@@ -79,11 +79,12 @@ def states(seed: int, first: int, last: int) -> Iterator[dict[str, bytes | None]
             yield found
 
 
-def fsynced_sizes(seed: int, count: int) -> dict[str, int]:
-    """For every file that is there after `count` steps: how much of it an fsync of that very file has made durable."""
+def fsynced_sizes(seed: int, count: int, moment: int) -> dict[str, int]:
+    """For every file that is there after `moment` steps: how much of it was made durable by an fsync of that very file
+    among the first `count` steps. What a file was renamed to afterwards has what it had."""
     sizes: dict[str, int] = {}
-    for step, state in zip(steps(seed), states(seed, 1, count), strict=False):
-        if step.kind == "fsync":
+    for done, (step, state) in enumerate(zip(steps(seed), states(seed, 1, moment), strict=False), 1):
+        if step.kind == "fsync" and done <= count:
             sizes[step.path] = len(state[step.path] or b"")
         elif step.kind == "rename":
             sizes[step.other] = sizes.pop(step.path, 0)

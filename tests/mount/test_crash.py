@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.mount import journal
+from tests.mount.harness import TINY
 from tests.mount.hosts import wait_for
 from tests.mount.stores import on_stores
 
@@ -41,14 +42,29 @@ def crash_while_working(lab, mount, root, seed, fsyncs):
     return int(notes.read_text().split()[-1])
 
 
+STRICT = {"servers.fuse": {"writeback": False}, "lsm": {"sync_interval_s": 0.05}}
+"""Every write(2) is a request of its own, and cuts happen all the time."""
+
+
 @on_stores()
 def test_a_crash_leaves_a_prefix_of_the_requests(lab, store):
-    mount = lab.mount(store, settings={"servers.fuse": {"writeback": False}, "lsm": {"sync_interval_s": 0.05}})
+    crash_and_check(lab, lab.mount(store, settings=STRICT), fsyncs=(3, 17, 40))
+
+
+@on_stores("file", "minio")
+def test_a_crash_amid_flushes_leaves_a_prefix_of_the_requests(lab, store):
+    mount = lab.mount(store, settings=TINY | STRICT | {"lsm": TINY["lsm"] | {"memtable_size_mb": 0.004}})
+    crash_and_check(lab, mount, fsyncs=(25, 60))
+    assert sum(name.startswith("manifest/") for name in store.names()) > 20, "it flushed often"
+
+
+def crash_and_check(lab, mount, fsyncs):
+    """Rounds of work, each ended by a kill; whatever a round left stays."""
     kept = {}
-    for seed, fsyncs in ((1, 3), (2, 17), (3, 40)):
+    for seed, count in enumerate(fsyncs):
         root = mount.path / f"round {seed}"
         root.mkdir()
-        durable = crash_while_working(lab, mount, root, seed, fsyncs)
+        durable = crash_while_working(lab, mount, root, seed, count)
         mount.drop_cache()
         mount.start()
         found = journal.read_directory(root)
@@ -78,13 +94,29 @@ def check_prefixes(seed, durable, found):
 
     The kernel keeps written pages back and hands them over when it likes, but an fsync makes it hand over one file.
     """
-    sizes = journal.fsynced_sizes(seed, durable)
-    for state in journal.states(seed, durable, durable + LOOK_AHEAD):
-        if state.keys() == found.keys() and all(
-            is_prefix(found[name], whole, sizes.get(name, 0)) for name, whole in state.items()
-        ):
-            return
-    raise AssertionError(f"no moment after at least {durable} steps explains {sorted(found)}")
+    nearest: list[str] | None = None
+    for moment, state in enumerate(journal.states(seed, durable, durable + LOOK_AHEAD), durable):
+        if state.keys() == found.keys():
+            sizes = journal.fsynced_sizes(seed, durable, moment)
+            wrong = [
+                describe(name, found[name], whole, sizes.get(name, 0))
+                for name, whole in state.items()
+                if not is_prefix(found[name], whole, sizes.get(name, 0))
+            ]
+            if not wrong:
+                return
+            if nearest is None or len(wrong) < len(nearest):
+                nearest = wrong
+    raise AssertionError(f"no moment after at least {durable} steps explains {nearest or sorted(found)}")
+
+
+def describe(name, data, whole, size):
+    """What is wrong with a file: how much is there, was written, was fsynced, and where it differs."""
+    if data is None or whole is None:
+        return f"{name}: directory or file"
+    differs = next((i for i, (a, b) in enumerate(zip(data, whole, strict=False)) if a != b), min(len(data), len(whole)))
+    zeros = len(data[differs:]) - len(data[differs:].lstrip(b"\0"))
+    return f"{name}: {len(data)} of {len(whole)} bytes, {size} fsynced, differs at {differs}, then {zeros} zeros"
 
 
 def is_prefix(data, whole, size):
