@@ -19,3 +19,6 @@ PUT_ID_SIZE = 16
 
 EPOCH_TOKEN_SIZE = 16
 """Bytes of the random token that binds meta blocks and WAL records to the writer that made them."""
+
+CHECKPOINT_ID_SIZE = 16
+"""Bytes of the random id of a checkpoint."""

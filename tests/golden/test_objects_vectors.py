@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zerofs.lsm.format import bloom, header, manifest, pointer, rows, sst, wal
+from zerofs.lsm.format import bloom, header, manifest, pointer, register, rows, sst, wal
 from zerofs.lsm.ranges import KeyRanges
 
 HERE = Path(__file__).parent
@@ -47,7 +47,13 @@ MANIFEST = manifest.Manifest(
         manifest.Tree(prefix=b"meta", runs=(manifest.Run(ssts=(SST,)),)),
         manifest.Tree(prefix=b"chunk"),
     ),
+    checkpoints=(
+        manifest.Checkpoint(
+            name="before", checkpoint_id=bytes(range(64, 80)), manifest_id=3, created_at_ns=1_600_000_000_000_000_000
+        ),
+    ),
 )
+REGISTER = register.Register(live_bytes=58, object_bytes=300)
 ENCODED = {
     "rows": lambda: rows.encode_rows(ROWS),
     "pointer": lambda: pointer.encode_pointer(POINTER),
@@ -58,6 +64,7 @@ ENCODED = {
     "index": lambda: sst.encode_index(row_count=3, blocks=[(150, b"meta\x01b")], range_deletes=RANGES, bloom=BLOOM),
     "directory": lambda: sst.encode_directory([sst.DirectoryEntry(ROWS[0][0], 58, 13, POINTER.nonce)]),
     "manifest": lambda: manifest.encode_manifest(MANIFEST),
+    "register": lambda: register.register_key((2, 7)) + register.encode_register(REGISTER),
 }
 
 
@@ -77,6 +84,8 @@ def test_what_was_written_is_read():
     assert (index.row_count, index.bloom, index.offsets) == (3, BLOOM, [64, 214])
     (entry,) = sst.decode_directory(VECTORS["directory"], frames_length=58, what="x")
     assert entry == sst.DirectoryEntry(ROWS[0][0], 58, 13, POINTER.nonce)
+    assert register.parse_register_key(VECTORS["register"][:-16]) == (2, 7)
+    assert register.decode_register(VECTORS["register"][-16:]) == REGISTER
     assert manifest.decode_manifest(VECTORS["manifest"], epoch=2, put_id=HEADER.put_id, name="x") == MANIFEST
 
 

@@ -13,7 +13,7 @@ import trio
 
 from zerofs.lsm.chunk import Chunk
 from zerofs.lsm.format.header import CHUNK_SST_MAGIC, HEADER_SIZE, Header, encode_header
-from zerofs.lsm.format.names import SstId, sst_name
+from zerofs.lsm.format.names import sst_name
 from zerofs.lsm.format.pointer import IN_SST, NONCE_SIZE, Pointer
 from zerofs.lsm.format.sst import DirectoryEntry, encode_directory, place
 from zerofs.lsm.names import SstNames
@@ -204,7 +204,7 @@ class ChunkWriter:
     async def _upload(self, chunks: list[Chunk]) -> None:
         chunks.sort(key=lambda chunk: chunk.key)
         size = sum(len(chunk.frame or b"") for chunk in chunks)
-        await put_chunk_sst(self._storage, self._names.mint(), chunks)
+        await put_chunk_sst(self._storage, self._names, chunks)
         self.pending_bytes -= size
         self._uploads -= 1
         self._advance()
@@ -214,11 +214,12 @@ class ChunkWriter:
         self._progress.notify()
 
 
-async def put_chunk_sst(storage: Storage, sst: SstId, chunks: Sequence[Chunk]) -> None:
+async def put_chunk_sst(storage: Storage, names: SstNames, chunks: Sequence[Chunk]) -> None:
     """Store the frames of `chunks`, in their order, as one chunk SST; on return each chunk points into it.
 
-    The frames stay in memory, and the old pointers in force, until the object is stored.
+    The frames stay in memory, and the old pointers in force, until the object is stored. From then on it is held.
     """
+    sst = names.mint()
     name = sst_name(sst)
     frames = [chunk.frame for chunk in chunks if chunk.frame is not None]
     directory = encode_directory(
@@ -241,7 +242,12 @@ async def put_chunk_sst(storage: Storage, sst: SstId, chunks: Sequence[Chunk]) -
             second_length=len(sealed),
         )
     )
-    await storage.create(name, [header, *frames, sealed], put_id)
+    try:
+        await storage.create(name, [header, *frames, sealed], put_id)
+    except BaseException:
+        names.settle([sst])
+        raise
+    names.stored(sst, HEADER_SIZE + frames_length + len(sealed))
     storage.metrics.add("chunk_ssts")
     storage.metrics.add("chunk_sst_bytes", frames_length)
     offset = HEADER_SIZE

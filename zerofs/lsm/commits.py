@@ -10,14 +10,13 @@ from zerofs.lsm.chunk import Chunk
 from zerofs.lsm.chunkwriter import ChunkWriter
 from zerofs.lsm.flusher import Frozen
 from zerofs.lsm.format.rows import DELETE, PUT
+from zerofs.lsm.format.trees import CHUNK_PREFIX
 from zerofs.lsm.memtable import Entry, Memtable, Value
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.ranges import KeyRanges
 from zerofs.lsm.reader import Slice
 from zerofs.lsm.wal import Cut
 from zerofs.units import CHUNK_SIZE
-
-CHUNK_PREFIX = b"chunk"
 
 ROW_BYTES = 100
 """A row of metadata, about."""
@@ -127,6 +126,11 @@ class Commits:
             self.frozen.append(frozen)
             self.active = Memtable()
         return cut, frozen
+
+    def drop(self, frozen: Frozen) -> None:
+        """The rows of the oldest frozen memtable are in the current version."""
+        assert self.frozen[0] is frozen, "memtables are flushed in order"
+        del self.frozen[0]
 
     def _encode(self, key: bytes, entry: Entry) -> Entry:
         encoded: bytes = entry.encode()  # type: ignore[union-attr]  # only live values come here

@@ -18,21 +18,23 @@ from zerofs.errors import FencedError, ReadOnlyError, ZerofsError
 from zerofs.lsm.chunk import Chunk
 from zerofs.lsm.chunkreader import ChunkReader, Source
 from zerofs.lsm.chunkwriter import ChunkWriter
-from zerofs.lsm.commits import CHUNK_PREFIX, Commits, Missing
+from zerofs.lsm.commits import Commits, Missing
 from zerofs.lsm.flusher import Flusher
 from zerofs.lsm.format.manifest import Manifest, WriterInfo
 from zerofs.lsm.format.pointer import Pointer, decode_pointer
 from zerofs.lsm.format.rows import POINTER
+from zerofs.lsm.format.trees import tree_of
 from zerofs.lsm.manifests import ManifestStore
 from zerofs.lsm.memtable import Entry, Value
 from zerofs.lsm.names import SstNames
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.reader import TreeView, merge_slices
-from zerofs.lsm.recovery import META_PREFIX, Recovered, open_reader, open_writer
+from zerofs.lsm.recovery import Recovered, open_reader, open_writer
 from zerofs.lsm.signal import Signal
 from zerofs.lsm.sst import SstReader
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.syncer import Syncer
+from zerofs.lsm.versions import Versions
 from zerofs.lsm.witness import Witness
 
 log = logging.getLogger(__name__)
@@ -180,7 +182,7 @@ class Engine:
             ssts = SstReader(self._storage, manifest.tokens)
             self._views = {tree.prefix: TreeView(tree, ssts) for tree in manifest.trees}
             self._view_of = manifest
-        return self._views[CHUNK_PREFIX if key.startswith(CHUNK_PREFIX) else META_PREFIX]
+        return self._views[tree_of(key)]
 
     # --- what the outside may know -----------------------------------------------------------------------------
 
@@ -317,7 +319,8 @@ async def _start(
     """Put the parts of a writer together and start its services."""
     assert recovered.wal is not None, "a writer has a WAL"
     progress = Signal()
-    names = SstNames(recovered.manifest.epoch)
+    names = SstNames(recovered.manifest.epoch, recovered.referred)
+    versions = Versions(storage, manifests, recovered.manifest)
     chunk_writer = ChunkWriter(storage, names, options, progress)
     commits = Commits(chunk_writer, recovered.memtable, recovered.last_seqno, options)
     syncer = Syncer(
@@ -326,8 +329,9 @@ async def _start(
         commits=commits,
         chunk_writer=chunk_writer,
         wal=recovered.wal,
-        flusher=Flusher(storage, manifests, names, options),
-        manifest=recovered.manifest,
+        flusher=Flusher(storage, versions, names, options),
+        versions=versions,
+        names=names,
         witness=witness,
         progress=progress,
     )

@@ -1,21 +1,23 @@
-"""A frozen memtable becomes runs: frames out of the WAL, rows into meta SSTs, then one manifest (decision 0004)."""
+"""A frozen memtable becomes runs: frames out of the WAL, rows into meta SSTs, then one manifest (0004, 0009)."""
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from zerofs.errors import FencedError, ZerofsError
 from zerofs.lsm.chunk import Chunk
 from zerofs.lsm.chunkwriter import put_chunk_sst
 from zerofs.lsm.format.manifest import Manifest, Run, SstInfo, Tree
+from zerofs.lsm.format.names import SstId
+from zerofs.lsm.format.register import referred_bytes
 from zerofs.lsm.format.rows import DELETE, Row
-from zerofs.lsm.manifests import ManifestLost, ManifestStore, fenced
+from zerofs.lsm.format.trees import CHUNK_PREFIX, SPACE_PREFIX
 from zerofs.lsm.memtable import Entry, Memtable
 from zerofs.lsm.names import SstNames
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.ranges import KeyRanges
+from zerofs.lsm.registers import RegisterView
 from zerofs.lsm.sst import put_meta_sst
 from zerofs.lsm.storage import Storage
+from zerofs.lsm.versions import Versions
 from zerofs.lsm.wal import encode_row
 from zerofs.world import Lane
 
@@ -26,6 +28,8 @@ class Frozen:
 
     memtable: Memtable
     last_seqno: int
+    generation: int = 0
+    """Its number among the memtables of this writer."""
     wal_id: int = 0
     wal_put_id: bytes = b""
     """Empty until that WAL object is stored; only then may the memtable be flushed."""
@@ -34,45 +38,55 @@ class Frozen:
 class Flusher:
     """Turns frozen memtables into a new version, one after the other, oldest first."""
 
-    def __init__(self, storage: Storage, manifests: ManifestStore, names: SstNames, options: LsmOptions) -> None:
+    def __init__(self, storage: Storage, versions: Versions, names: SstNames, options: LsmOptions) -> None:
         self._storage = storage
-        self._manifests = manifests
+        self._versions = versions
         self._names = names
         self._options = options
 
-    async def flush(self, frozen: Frozen, manifest: Manifest, *, closing: bool) -> Manifest:
-        """Store a frozen memtable whose WAL objects are stored, and return the manifest that takes it in.
+    async def flush(self, frozen: Frozen, *, closed: bool, in_force: Callable[[], None]) -> None:
+        """Store a frozen memtable whose WAL objects are stored, and make the version that takes it in.
 
-        Raises FencedError when another writer's manifest came first; the memtable is unchanged then.
+        `in_force` is called in the instant in which that version becomes the current one. May be called again after
+        any error. Raises FencedError, CorruptionError, UnavailableError; the memtable is unchanged then.
         """
-        storage = self._storage
+        storage, names = self._storage, self._names
         await self._move_frames_out_of_wal(frozen.memtable)
         storage.world.reached("flush_after_frames_before_runs")
-        trees = [await self._add_run(tree, frozen.memtable, manifest) for tree in manifest.trees]
-        storage.world.reached("flush_after_runs_before_manifest")
-        successor = replace(
-            manifest,
-            manifest_id=manifest.manifest_id + 1,
-            created_at_ns=storage.world.now_ns(),
-            closed=closing,
-            wal_mark=frozen.wal_id,
-            wal_mark_put_id=frozen.wal_put_id,
-            last_seqno=frozen.last_seqno,
-            trees=tuple(trees),
-            tokens=_needed_tokens(manifest, trees),
-        )
+        runs: dict[bytes, Run] = {}
+        minted: list[SstId] = []
+        referred: dict[SstId, int] = {}
         try:
-            return await self._manifests.create(successor)
-        except ManifestLost as error:
-            raise FencedError(f"another writer took over this volume: {error}") from error
+            for tree in self._versions.current.trees:
+                rows = await storage.world.offload(Lane.CPU, _encoded_rows, frozen.memtable.rows, tree.prefix)
+                run = await self._make_run(tree, rows, frozen.memtable.ranges, minted)
+                if run is not None:
+                    runs[tree.prefix] = run
+                if tree.prefix == CHUNK_PREFIX:
+                    referred = await storage.world.offload(Lane.CPU, referred_bytes, rows)
+            storage.world.reached("flush_after_runs_before_manifest")
 
-    async def name_winner(self, manifest: Manifest) -> FencedError | None:
-        """The error that tells who took the volume over from the writer of `manifest`, if the store still knows."""
-        with contextlib.suppress(ZerofsError):
-            winner = await self._manifests.newer_than(manifest)
-            if winner is not None:
-                return fenced(winner)
-        return None
+            async def change(current: Manifest) -> Manifest:
+                rows, _ = await RegisterView(storage, current).changed(referred, names.sizes)
+                trees = [_with_run(tree, runs.get(tree.prefix)) for tree in current.trees]
+                if rows:
+                    registers = await self._put_run(rows, KeyRanges(), minted)
+                    trees = [_with_run(tree, registers) if tree.prefix == SPACE_PREFIX else tree for tree in trees]
+                return replace(
+                    current,
+                    wal_mark=frozen.wal_id,
+                    wal_mark_put_id=frozen.wal_put_id,
+                    last_seqno=frozen.last_seqno,
+                    trees=tuple(trees),
+                )
+
+            def settled(_: Manifest) -> None:
+                names.flushed(frozen.generation)
+                in_force()
+
+            await self._versions.edit(change, closed=closed, in_force=settled)
+        finally:
+            names.settle(minted)
 
     async def _move_frames_out_of_wal(self, memtable: Memtable) -> None:
         """The frames that WAL objects carried, still in memory, into chunk SSTs: ciphertext as it is."""
@@ -83,34 +97,39 @@ class Flusher:
             batch.append(chunk)
             size += len(chunk.frame or b"")
             if size >= self._options.chunk_sst_size_bytes:
-                await put_chunk_sst(self._storage, self._names.mint(), batch)
+                await put_chunk_sst(self._storage, self._names, batch)
                 batch, size = [], 0
         if batch:
-            await put_chunk_sst(self._storage, self._names.mint(), batch)
+            await put_chunk_sst(self._storage, self._names, batch)
 
-    async def _add_run(self, tree: Tree, memtable: Memtable, manifest: Manifest) -> Tree:
+    async def _make_run(self, tree: Tree, rows: list[Row], deleted: KeyRanges, minted: list[SstId]) -> Run | None:
         stop = tree.prefix[:-1] + bytes((tree.prefix[-1] + 1,))
-        ranges = memtable.ranges.within(tree.prefix, stop)
-        rows = await self._storage.world.offload(Lane.CPU, _encoded_rows, memtable.rows, tree.prefix)
+        ranges = deleted.within(tree.prefix, stop)
         if not tree.runs:
             # Nothing older is left that a delete could hide.
             rows = [row for row in rows if row[1] != DELETE]
             ranges = KeyRanges()
-        if not rows and not ranges:
-            return tree
+        return await self._put_run(rows, ranges, minted) if rows or ranges else None
+
+    async def _put_run(self, rows: Sequence[Row], ranges: KeyRanges, minted: list[SstId]) -> Run:
         ssts: list[SstInfo] = []
         for part in _split(rows, self._options.meta_sst_size_bytes):
+            minted.append(self._names.mint())
             ssts.append(
                 await put_meta_sst(
                     self._storage,
-                    self._names.mint(),
-                    manifest.token,
+                    minted[-1],
+                    self._versions.current.token,
                     part,
                     KeyRanges() if ssts else ranges,
                     self._options.block_size_bytes,
                 )
             )
-        return replace(tree, runs=(Run(ssts=tuple(ssts), has_range_deletes=bool(ranges)), *tree.runs))
+        return Run(ssts=tuple(ssts), has_range_deletes=bool(ranges))
+
+
+def _with_run(tree: Tree, run: Run | None) -> Tree:
+    return tree if run is None else replace(tree, runs=(run, *tree.runs))
 
 
 def _encoded_rows(entries: Mapping[bytes, Entry], prefix: bytes) -> list[Row]:
@@ -134,9 +153,3 @@ def _split(rows: Sequence[Row], size_bytes: int) -> list[Sequence[Row]]:
     if start < len(rows) or not rows:
         parts.append(rows[start:])
     return parts
-
-
-def _needed_tokens(manifest: Manifest, trees: Sequence[Tree]) -> dict[int, bytes]:
-    """The tokens of every epoch that made a live meta SST, and of this writer's own."""
-    epochs = {sst.sst[0] for tree in trees for run in tree.runs for sst in run.ssts} | {manifest.epoch}
-    return {epoch: manifest.tokens[epoch] for epoch in epochs}

@@ -23,12 +23,15 @@ from zerofs.lsm.format.names import (
     MANIFEST_PREFIX,
     SST_PREFIX,
     WAL_PREFIX,
+    SstId,
     manifest_name,
     parse_manifest_name,
     parse_sst_name,
     parse_wal_name,
     wal_name,
 )
+from zerofs.lsm.format.register import referred_bytes
+from zerofs.lsm.format.trees import TREES
 from zerofs.lsm.format.wal import FENCE
 from zerofs.lsm.manifests import ManifestLost, ManifestStore, fenced
 from zerofs.lsm.memtable import Memtable
@@ -37,9 +40,6 @@ from zerofs.lsm.wal import WalObject, WalWriter, build_wal_object, fence_record,
 from zerofs.lsm.witness import Seen
 
 log = logging.getLogger(__name__)
-
-META_PREFIX = b"meta"
-CHUNK_PREFIX = b"chunk"
 
 CLAIM_TRIES = 16
 FENCE_TRIES = 1024
@@ -52,6 +52,8 @@ class Recovered:
     manifest: Manifest
     memtable: Memtable
     last_seqno: int
+    referred: frozenset[SstId]
+    """Chunk SSTs that replayed rows point to, rows that later ones replaced included."""
     wal: WalWriter | None
     """None for a reader."""
 
@@ -67,7 +69,7 @@ async def create_volume(storage: Storage, manifests: ManifestStore, writer: Writ
         created_at_ns=storage.world.now_ns(),
         writer=writer,
         tokens={1: token},
-        trees=(Tree(prefix=META_PREFIX), Tree(prefix=CHUNK_PREFIX)),
+        trees=tuple(Tree(prefix=prefix) for prefix in TREES),
     )
     try:
         await manifests.create(first)
@@ -242,6 +244,7 @@ async def _put_id_before_fence(storage: Storage, claimed: Manifest, wal_id: int)
 async def _replay(storage: Storage, manifest: Manifest, last_id: int) -> Recovered:
     """The rows of the WAL objects above the mark, up to `last_id`, in a memtable."""
     memtable = Memtable()
+    referred: set[SstId] = set()
     previous, epoch, seqno = manifest.wal_mark_put_id, 0, manifest.last_seqno
     for wal_id in range(manifest.wal_mark + 1, last_id + 1):
         name = wal_name(wal_id)
@@ -262,9 +265,10 @@ async def _replay(storage: Storage, manifest: Manifest, last_id: int) -> Recover
         previous, epoch = wal_object.put_id, wal_object.epoch
         seqno = max(seqno, wal_object.record.last_seqno)
         _apply(memtable, wal_object)
+        referred.update(referred_bytes(wal_object.record.rows))
     if memtable:
         log.info("replayed %d WAL objects", last_id - manifest.wal_mark)
-    return Recovered(manifest=manifest, memtable=memtable, last_seqno=seqno, wal=None)
+    return Recovered(manifest=manifest, memtable=memtable, last_seqno=seqno, referred=frozenset(referred), wal=None)
 
 
 def _apply(memtable: Memtable, wal_object: WalObject) -> None:

@@ -112,6 +112,13 @@ class Storage:
         """A whole object, or None when it is absent; asked for until the store answers."""
         return await self._patiently(name, lambda: self.get_or_none(name))
 
+    async def until_it_answers(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """The result of an attempt that may be repeated, made again and again while the store does not answer.
+
+        Raises whatever the attempt raises, but no UnavailableError.
+        """
+        return await self._patiently(what, attempt)
+
     async def _patiently(self, name: str, attempt: Callable[[], Awaitable[T]]) -> T:
         pause_s = PAUSE_S[0]
         while True:

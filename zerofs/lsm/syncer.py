@@ -9,11 +9,13 @@ from zerofs.errors import FencedError, UnavailableError, UnsavedDataError, Zerof
 from zerofs.lsm.chunk import Chunk
 from zerofs.lsm.chunkwriter import ChunkWriter
 from zerofs.lsm.commits import Commits
-from zerofs.lsm.flusher import Flusher, Frozen
+from zerofs.lsm.flusher import Flusher
 from zerofs.lsm.format.manifest import Manifest
+from zerofs.lsm.names import SstNames
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.signal import Signal
 from zerofs.lsm.storage import Storage
+from zerofs.lsm.versions import Versions
 from zerofs.lsm.wal import Cut, WalWriter
 from zerofs.lsm.witness import Seen, Witness
 from zerofs.units import NS_PER_S
@@ -36,7 +38,8 @@ class Syncer:
         chunk_writer: ChunkWriter,
         wal: WalWriter,
         flusher: Flusher,
-        manifest: Manifest,
+        versions: Versions,
+        names: SstNames,
         witness: Witness,
         progress: Signal,
     ) -> None:
@@ -47,8 +50,8 @@ class Syncer:
         self._wal = wal
         self._flusher = flusher
         self._witness = witness
-        self.manifest = manifest
-        """The current version."""
+        self._versions = versions
+        self._names = names
         self.durable_seqno = commits.seqno
         """Everything up to here is in the store."""
         self.failure: ZerofsError | None = None
@@ -63,6 +66,11 @@ class Syncer:
         self._carried_bytes = 0
         self._closing = False
         self._record_witness()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The current version."""
+        return self._versions.current
 
     @property
     def oldest_unsynced_ns(self) -> int | None:
@@ -140,7 +148,7 @@ class Syncer:
                 await self._frozen_wanted.wait()
                 self._frozen_wanted = trio.Event()
                 while self._commits.frozen and self._commits.frozen[0].wal_put_id:
-                    await self._flush_once(self._commits.frozen[0])
+                    await self._storage.until_it_answers("a flush", self._flush_first)
         except ZerofsError as error:
             await self._fail(error)
 
@@ -151,6 +159,8 @@ class Syncer:
             self._flush_wanted = False
         # atomic: the cut, the freeze and the age of what comes after belong to one instant
         cut, frozen = self._commits.cut(freeze=freeze)
+        if frozen is not None:
+            frozen.generation = self._names.freeze()
         self._oldest_uncut_ns, self._oldest_in_flight_ns = None, self._oldest_uncut_ns
         if cut is not None:
             await self._append(cut)
@@ -194,11 +204,11 @@ class Syncer:
             while self._waiters < waiters:
                 await self._progress.wait()
 
-    async def _flush_once(self, frozen: Frozen) -> None:
+    async def _flush_first(self) -> None:
+        frozen = self._commits.frozen[0]
         closing = self._closing and not self._commits.active
-        self.manifest = await self._flusher.flush(frozen, self.manifest, closing=closing)
         # atomic: the memtable leaves in the same instant as its rows are in the version
-        self._commits.frozen.pop(0)
+        await self._flusher.flush(frozen, closed=closing, in_force=lambda: self._commits.drop(frozen))
         self._record_witness()
         self._storage.metrics.add("flushes")
         if self._flush_wanted:
@@ -243,7 +253,7 @@ class Syncer:
             self.failure = error
             self._progress.notify()
             if isinstance(error, FencedError):
-                self.failure = await self._flusher.name_winner(self.manifest) or error
+                self.failure = await self._versions.name_winner() or error
             level = logging.ERROR if isinstance(error, FencedError) else logging.CRITICAL
             log.log(level, "this mount stores nothing any more: %s", self.failure)
         self._progress.notify()

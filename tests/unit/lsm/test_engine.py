@@ -9,6 +9,7 @@ import trio
 
 from tests.unit.lsm.kit import Bed, Crash, chunk_key
 from zerofs.errors import CorruptionError, FencedError, ReadOnlyError, RollbackError
+from zerofs.lsm.registers import RegisterView
 from zerofs.units import CHUNK_SIZE
 
 
@@ -226,6 +227,7 @@ async def _read_everything(bed: Bed) -> None:
         chunks = await engine.multi_get([chunk_key(1, i) for i in range(4)])
         assert chunks == NOISE
         assert await engine.get(chunk_key(2, 0)) == b"tail" * 100
+        assert [register async for register in RegisterView(bed.storage(), engine.manifest).all()]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "delete"])

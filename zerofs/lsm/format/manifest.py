@@ -16,15 +16,17 @@
         …     tree count, then for each: prefix (length, bytes), run count, then for each run, newest first:
                   flags (varint; 1 = its first SST holds range deletes), SST count, then for each SST:
                   epoch, counter, object size, index length, row count, first key, last key
+        …     checkpoint count, then for each, oldest first: name (length, bytes), id (16 bytes), manifest id (varint),
+                  created at (8, i64)
 
 The epoch itself and the put-id stand in the header, whose first 48 bytes are AAD of the body.
 """
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from zerofs.errors import CorruptionError
-from zerofs.ids import EPOCH_TOKEN_SIZE, PUT_ID_SIZE
+from zerofs.ids import CHECKPOINT_ID_SIZE, EPOCH_TOKEN_SIZE, PUT_ID_SIZE
 from zerofs.lsm.format.names import MAX_COUNTER, MAX_EPOCH, SstId, sst_name
 from zerofs.lsm.format.rows import MAX_KEY_SIZE
 from zerofs.lsm.format.sst import MAX_INDEX_SIZE, MAX_OBJECT_SIZE
@@ -40,6 +42,8 @@ MAX_RUNS = 1 << 12
 MAX_TOKENS = 1 << 20
 MAX_TREES = 16
 MAX_TEXT_SIZE = 4096
+MAX_CHECKPOINTS = 1 << 16
+MAX_CHECKPOINT_NAME_SIZE = 255
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -85,6 +89,16 @@ class WriterInfo:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
+class Checkpoint:
+    """A name for a manifest, which stays readable with everything that it refers to (decision 0011)."""
+
+    name: str
+    checkpoint_id: bytes
+    manifest_id: int
+    created_at_ns: int
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
 class Manifest:
     """One version of the volume. `tokens` holds the token of every epoch that a live object was made under."""
 
@@ -102,6 +116,20 @@ class Manifest:
     last_seqno: int = 0
     tokens: dict[int, bytes] = field(default_factory=dict)
     trees: tuple[Tree, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    """Oldest first; names and ids are unique."""
+
+    def tree(self, prefix: bytes) -> Tree:
+        """The tree of a prefix. Raises CorruptionError if there is none."""
+        for tree in self.trees:
+            if tree.prefix == prefix:
+                return tree
+        raise CorruptionError(f"manifest {self.manifest_id} has no tree {prefix!r}")
+
+    def with_trees(self, *trees: Tree) -> "Manifest":
+        """The same with some of its trees replaced."""
+        new = {tree.prefix: tree for tree in trees}
+        return replace(self, trees=tuple(new.get(tree.prefix, tree) for tree in self.trees))
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -123,6 +151,10 @@ def encode_manifest(manifest: Manifest) -> bytes:
             for sst in run.ssts:
                 out.uvarint(sst.sst[0]).uvarint(sst.sst[1]).uvarint(sst.size_bytes).uvarint(sst.index_length)
                 out.uvarint(sst.row_count).sized(sst.first_key).sized(sst.last_key)
+    out.uvarint(len(manifest.checkpoints))
+    for checkpoint in manifest.checkpoints:
+        out.sized(checkpoint.name.encode()).raw(checkpoint.checkpoint_id)
+        out.uvarint(checkpoint.manifest_id).i64(checkpoint.created_at_ns)
     return out.getvalue()
 
 
@@ -143,11 +175,25 @@ def decode_manifest(data: bytes, *, epoch: int, put_id: bytes, name: str) -> Man
         last_seqno=reader.u64(),
         tokens={reader.bounded(MAX_EPOCH): reader.raw(EPOCH_TOKEN_SIZE) for _ in range(reader.bounded(MAX_TOKENS))},
         trees=tuple(_read_tree(reader, name) for _ in range(reader.bounded(MAX_TREES))),
+        checkpoints=tuple(_read_checkpoint(reader, name) for _ in range(reader.bounded(MAX_CHECKPOINTS))),
     )
     reader.expect_end()
     if manifest.tokens.get(epoch) != manifest.token:
         raise CorruptionError(f"{name}: does not hold the token of its own epoch")
     return manifest
+
+
+def _read_checkpoint(reader: Reader, name: str) -> Checkpoint:
+    try:
+        title = reader.sized(MAX_CHECKPOINT_NAME_SIZE).decode()
+    except UnicodeDecodeError as error:
+        raise CorruptionError(f"{name}: the name of a checkpoint is not UTF-8") from error
+    return Checkpoint(
+        name=title,
+        checkpoint_id=reader.raw(CHECKPOINT_ID_SIZE),
+        manifest_id=reader.uvarint(),
+        created_at_ns=reader.i64(),
+    )
 
 
 def _read_writer(reader: Reader) -> WriterInfo:

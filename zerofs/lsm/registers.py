@@ -1,0 +1,73 @@
+"""Reading and changing registers: the rows that say how much of a chunk SST is referred to (decision 0009)."""
+
+from collections.abc import AsyncIterator, Mapping
+
+from zerofs.errors import CorruptionError
+from zerofs.lsm.format.manifest import Manifest
+from zerofs.lsm.format.names import SstId, sst_name
+from zerofs.lsm.format.register import (
+    REGISTERS,
+    Register,
+    decode_register,
+    encode_register,
+    parse_register_key,
+    register_key,
+)
+from zerofs.lsm.format.rows import DELETE, PUT, Row
+from zerofs.lsm.format.trees import SPACE_PREFIX
+from zerofs.lsm.reader import TreeView, merge_slices
+from zerofs.lsm.sst import SstReader
+from zerofs.lsm.storage import Storage
+
+SCAN_ROWS = 1024
+
+
+class RegisterView:
+    """The registers of one version."""
+
+    def __init__(self, storage: Storage, manifest: Manifest) -> None:
+        self._storage = storage
+        self._view = TreeView(manifest.tree(SPACE_PREFIX), SstReader(storage, manifest.tokens))
+
+    async def get(self, sst: SstId) -> Register | None:
+        """The register of a chunk SST; None when the chunk tree of this version does not refer to it."""
+        row = await self._view.get(register_key(sst))
+        return None if row is None else decode_register(row[2])
+
+    async def all(self) -> AsyncIterator[tuple[SstId, Register]]:
+        """Every register, in the order of the SSTs' names."""
+        start, stop = REGISTERS
+        while start < stop:
+            rows, start = merge_slices(await self._view.slices(start, stop, SCAN_ROWS), stop)
+            for key, _, value in rows:
+                assert type(value) is bytes, "trees hold encoded rows"
+                yield parse_register_key(key), decode_register(value)
+
+    async def changed(self, changes: Mapping[SstId, int], sizes: Mapping[SstId, int]) -> tuple[list[Row], "Changed"]:
+        """The rows that add `changes` (bytes, negative for less) to the registers, in key order, and what they say.
+
+        `sizes`: object bytes of SSTs that have no register yet; asked from the store for one that is not in it.
+        Raises CorruptionError when a register would fall below zero.
+        """
+        rows: list[Row] = []
+        after: dict[SstId, Register | None] = {}
+        for sst, change in sorted(changes.items()):
+            before = await self.get(sst)
+            live_bytes = (before.live_bytes if before is not None else 0) + change
+            if live_bytes < 0:
+                raise CorruptionError(f"{sst_name(sst)}: its register would fall to {live_bytes} bytes")
+            if not live_bytes:
+                after[sst] = None
+                if before is not None:
+                    rows.append((register_key(sst), DELETE, b""))
+                continue
+            size = before.object_bytes if before is not None else sizes.get(sst)
+            if size is None:
+                size = (await self._storage.store.head(sst_name(sst))).size_bytes
+            after[sst] = register = Register(live_bytes, size)
+            rows.append((register_key(sst), PUT, encode_register(register)))
+        return rows, after
+
+
+Changed = Mapping[SstId, Register | None]
+"""Registers after a change; None for an SST that nothing refers to any more."""
