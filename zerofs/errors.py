@@ -82,6 +82,10 @@ class CorruptionError(ZerofsError):
     exit_code = 16
 
 
+class MissingObjectError(CorruptionError):
+    """An object that something refers to does not exist."""
+
+
 class RollbackError(CorruptionError):
     """The store shows an older state of the volume than this host has seen."""
 
@@ -110,6 +114,12 @@ class UnsupportedFormatError(ZerofsError):
     """The volume was made by a newer zerofs, with a format or a feature that this one does not know."""
 
     exit_code = 21
+
+
+class CheckpointError(ZerofsError):
+    """There is no checkpoint of that name, or there may be none, or there is one already."""
+
+    exit_code = 22
 
 
 class ReadOnlyError(ZerofsError):

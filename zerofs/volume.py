@@ -30,10 +30,13 @@ from zerofs.fs.options import FilesystemOptions
 from zerofs.keys import vault
 from zerofs.keys.format import SIDECAR_NAME
 from zerofs.keys.keyring import Keyring
-from zerofs.lsm.engine import Engine, open_engine
+from zerofs.lsm.compaction.messages import Setup
+from zerofs.lsm.compaction.worker import ChildWorker, InlineWorker, Worker
+from zerofs.lsm.engine import Engine
 from zerofs.lsm.format.manifest import WriterInfo
 from zerofs.lsm.format.names import MANIFEST_PREFIX, SST_PREFIX, WAL_PREFIX
 from zerofs.lsm.manifests import ManifestStore
+from zerofs.lsm.opening import open_engine
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.recovery import create_volume
 from zerofs.lsm.storage import Sealers, Storage
@@ -165,7 +168,8 @@ async def open_volume(
                     cache_memory_bytes=engine_options(settings).cache_memory_bytes,
                     disk_cache=disk_cache,
                 )
-                async with _open_filesystem(storage, settings, options) as (engine, fs):
+                worker = _make_worker(storage, keyring, settings)
+                async with _open_filesystem(storage, worker, settings, options) as (engine, fs):
                     yield Volume(
                         fs=fs, engine=engine, storage=storage, mountpoint=options.mountpoint, recovered_ns=opened_ns
                     )
@@ -183,6 +187,21 @@ def make_sealers(keyring: Keyring, compression: Compression) -> Sealers:
         wal=keyring.sealer(Purpose.WAL, Kind.WAL, compression),
         manifest=keyring.sealer(Purpose.MANIFEST, Kind.MANIFEST, compression),
     )
+
+
+def _make_worker(storage: Storage, keyring: Keyring, settings: Settings) -> Worker:
+    """Who merges runs: a process of its own, unless the volume is in this one's memory."""
+    if storage.store.url == MEMORY_URL:
+        return InlineWorker(storage)
+    setup = Setup(
+        url=settings.storage.url,
+        s3=settings.aws,
+        volume_id=keyring.volume_id,
+        subkeys=keyring.subkeys(Purpose.BLOCKS),
+        current=keyring.current,
+        compression=settings.filesystem.compression,
+    )
+    return ChildWorker(setup, storage.metrics)
 
 
 def engine_options(settings: Settings) -> LsmOptions:
@@ -277,7 +296,7 @@ async def _open_caches(
 
 @asynccontextmanager
 async def _open_filesystem(
-    storage: Storage, settings: Settings, options: OpenOptions
+    storage: Storage, worker: Worker, settings: Settings, options: OpenOptions
 ) -> AsyncIterator[tuple[Engine, Filesystem]]:
     writer = WriterInfo(host=socket.gethostname(), pid=os.getpid(), mountpoint=options.mountpoint)
     witness = Witness(settings.state_dir, storage.volume_id)
@@ -304,6 +323,7 @@ async def _open_filesystem(
         witness=witness,
         read_only=options.read_only,
         accept_rollback=options.accept_rollback,
+        worker=worker,
     ) as engine:
         fs_options = FilesystemOptions(
             max_size_bytes=settings.filesystem.max_size_bytes,

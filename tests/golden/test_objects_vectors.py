@@ -53,7 +53,7 @@ MANIFEST = manifest.Manifest(
         ),
     ),
 )
-REGISTER = register.Register(live_bytes=58, object_bytes=300)
+REGISTER = register.Register(live_bytes=58, frame_bytes=300)
 ENCODED = {
     "rows": lambda: rows.encode_rows(ROWS),
     "pointer": lambda: pointer.encode_pointer(POINTER),

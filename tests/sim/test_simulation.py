@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from zerofs.testing.simulation import History, SimulationError, simulate
+from zerofs.testing.history import History, SimulationError
+from zerofs.testing.simulation import simulate
 
 FIXED = range(1, 13)
 

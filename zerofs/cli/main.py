@@ -11,8 +11,8 @@ import typer
 from zerofs.cli import console, exitcodes
 from zerofs.cli.app import Globals, app
 from zerofs.cli.failure import describe
-from zerofs.cli.harden import harden
 from zerofs.cli.invocation import mount_arguments
+from zerofs.process import harden
 
 
 def main() -> NoReturn:

@@ -39,12 +39,18 @@ class Keyring:
         return Sealer(
             volume_id=self.volume_id,
             kind=kind,
-            subkeys={
-                generation.key_id: hkdf_sha256(generation.dek.reveal(), purpose) for generation in self._generations
-            },
+            subkeys=self.subkeys(purpose),
             current=self.current,
             compression=compression,
         )
+
+    def subkeys(self, purpose: Purpose) -> dict[KeyId, bytes]:
+        """The bare subkeys of one purpose, by generation.
+
+        Bytes that show themselves in any repr and that nothing wipes: only for a process of our own that must seal and
+        open for this purpose, over a pipe that nobody else holds. Everybody else takes a sealer.
+        """
+        return {generation.key_id: hkdf_sha256(generation.dek.reveal(), purpose) for generation in self._generations}
 
     def wipe(self) -> None:
         """Forget the DEKs, as far as Python can. Sealers that were made before keep working."""

@@ -247,7 +247,7 @@ async def put_chunk_sst(storage: Storage, names: SstNames, chunks: Sequence[Chun
     except BaseException:
         names.settle([sst])
         raise
-    names.stored(sst, HEADER_SIZE + frames_length + len(sealed))
+    names.stored(sst, frames_length)
     storage.metrics.add("chunk_ssts")
     storage.metrics.add("chunk_sst_bytes", frames_length)
     offset = HEADER_SIZE

@@ -86,6 +86,13 @@ class Commits:
             unsynced[key] = entry
         self.seqno += 1
 
+    def repoint(self, chunks: Iterable[Chunk]) -> None:
+        """One operation: these chunks, which are stored, replace what their keys have. The data is the same."""
+        for chunk in chunks:
+            self.active.put(chunk.key, chunk)
+            self._unsynced[chunk.key] = chunk
+        self.seqno += 1
+
     def _take_chunk(self, key: bytes, value: Value | None) -> Entry:
         if type(value) is bytes:
             assert self._chunk_writer is not None, "a reader commits nothing"

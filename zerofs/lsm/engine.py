@@ -1,50 +1,52 @@
-"""The door of the room: open, commit, get, scan, sync, flush.
+"""The door of the room: commit, get, scan, sync, flush. `opening` makes one.
 
 One trio task at a time touches the state; code between two awaits is atomic, and the places that rely on it say so.
-Services run beside the callers: the WAL (cuts and appends), the flusher, the chunk writer.
+Services run beside the callers: the WAL (cuts and appends), the flusher, the chunk writer, maintenance.
 
     commit ─▶ active memtable and unsynced set                     visible at once
     sync   ─▶ cut ─▶ chunks stored or carried ─▶ WAL object        durable
     flush  ─▶ cut, memtable frozen at it ─▶ runs ─▶ manifest       the WAL below may go
 """
 
-import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
-
-import trio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from zerofs.errors import FencedError, ReadOnlyError, ZerofsError
+from zerofs.lsm.checkpoints import Checkpoints
 from zerofs.lsm.chunk import Chunk
 from zerofs.lsm.chunkreader import ChunkReader, Source
 from zerofs.lsm.chunkwriter import ChunkWriter
 from zerofs.lsm.commits import Commits, Missing
-from zerofs.lsm.flusher import Flusher
-from zerofs.lsm.format.manifest import Manifest, WriterInfo
-from zerofs.lsm.format.pointer import Pointer, decode_pointer
+from zerofs.lsm.format.manifest import Checkpoint, Manifest
+from zerofs.lsm.format.pointer import Pointer
 from zerofs.lsm.format.rows import POINTER
-from zerofs.lsm.format.trees import tree_of
-from zerofs.lsm.manifests import ManifestStore
-from zerofs.lsm.memtable import Entry, Value
-from zerofs.lsm.names import SstNames
+from zerofs.lsm.lookup import Lookup
+from zerofs.lsm.maintenance import Maintenance
+from zerofs.lsm.memtable import Value
 from zerofs.lsm.options import LsmOptions
-from zerofs.lsm.reader import TreeView, merge_slices
-from zerofs.lsm.recovery import Recovered, open_reader, open_writer
+from zerofs.lsm.reader import merge_slices
 from zerofs.lsm.signal import Signal
-from zerofs.lsm.sst import SstReader
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.syncer import Syncer
-from zerofs.lsm.versions import Versions
-from zerofs.lsm.witness import Witness
-
-log = logging.getLogger(__name__)
 
 SCAN_SLICE_ROWS = 256
 """Rows that a scan takes from each source at a time, at most."""
 
 
+@dataclass(slots=True, frozen=True, kw_only=True)
+class WriterParts:
+    """What an engine has only when it writes."""
+
+    chunk_writer: ChunkWriter
+    syncer: Syncer
+    maintenance: Maintenance
+    checkpoints: Checkpoints
+    progress: Signal
+
+
 class Engine:
-    """An open volume as a map of keys to values. Made by `open_engine`."""
+    """An open volume as a map of keys to values. Made by `opening.open_engine`."""
 
     def __init__(
         self,
@@ -52,21 +54,18 @@ class Engine:
         storage: Storage,
         options: LsmOptions,
         commits: Commits,
-        manifest: Manifest,
-        progress: Signal,
-        chunk_writer: ChunkWriter | None,
-        syncer: Syncer | None,
+        lookup: Lookup,
+        current: Callable[[], Manifest],
+        writer: "WriterParts | None",
     ) -> None:
         self._storage = storage
         self._options = options
         self._commits = commits
-        self._reader_manifest = manifest
-        self._progress = progress
-        self._chunk_writer = chunk_writer
-        self._syncer = syncer
+        self._lookup = lookup
+        self._current = current
+        self._writer = writer
+        self._syncer = writer.syncer if writer is not None else None
         self._chunk_reader = ChunkReader(storage, options)
-        self._view_of: Manifest | None = None
-        self._views: dict[bytes, TreeView] = {}
 
     # --- changes -----------------------------------------------------------------------------------------------
 
@@ -91,19 +90,19 @@ class Engine:
 
         While the store is in trouble this holds the caller; it fails only when the mount is fenced.
         """
-        writer, commits, limit = self._chunk_writer, self._commits, self._options.dirty_limit_bytes
+        writer, commits, limit = self._writer, self._commits, self._options.dirty_limit_bytes
         if writer is None:
             return
-        while writer.pending_bytes + commits.live_chunk_bytes + size_bytes > limit or commits.full:
-            syncer = self._syncer
-            if syncer is None or syncer.failure is not None:
+        chunk_writer, syncer = writer.chunk_writer, writer.syncer
+        while chunk_writer.pending_bytes + commits.live_chunk_bytes + size_bytes > limit or commits.full:
+            if syncer.failure is not None:
                 return
             self._storage.metrics.add("held_writes")
             if self._chunk_bytes() == 0 and not commits.full:
                 return  # larger than the whole budget: alone, it may pass
             if syncer.durable_seqno < commits.seqno:
                 syncer.want_sync()
-            await self._progress.wait()
+            await writer.progress.wait()
 
     async def sync(self) -> None:
         """Make everything committed before the call durable: one WAL object at most, shared with whoever waits.
@@ -120,8 +119,29 @@ class Engine:
 
     async def close(self) -> None:
         """Flush for the last time. Nothing may be committed after this."""
-        if self._syncer is not None:
-            await self._syncer.close()
+        if self._writer is not None:
+            await self._writer.maintenance.stop()
+            await self._writer.syncer.close()
+
+    @property
+    def maintenance(self) -> Maintenance:
+        """What the volume does for itself. Raises ReadOnlyError on a reader."""
+        if self._writer is None:
+            raise ReadOnlyError("this mount is read-only")
+        return self._writer.maintenance
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints of the volume, to be changed. Raises ReadOnlyError on a reader."""
+        if self._writer is None:
+            raise ReadOnlyError("this mount is read-only")
+        return self._writer.checkpoints
+
+    async def restore(self, name: str) -> Checkpoint:
+        """Make the volume what it was then; see `Checkpoints.restore`. Close it afterwards, and open anew."""
+        checkpoints = self.checkpoints
+        await self.maintenance.stop()
+        return await checkpoints.restore(name)
 
     # --- reads -------------------------------------------------------------------------------------------------
 
@@ -130,14 +150,17 @@ class Engine:
 
         No checkpoint when the answer is in memory. Raises CorruptionError, UnavailableError.
         """
-        entry = await self._find(key)
-        if type(entry) is Chunk or type(entry) is Pointer:
-            return (await self._chunk_reader.read([entry]))[0]
+        entry = self._commits.lookup(key)
+        if isinstance(entry, Missing) or type(entry) is Chunk:
+            return (await self._lookup.steadily(partial(self._read, (key,))))[0]
         return entry
 
     async def multi_get(self, keys: Sequence[bytes]) -> list[Value | None]:
         """Like `get` for many keys; chunks that lie together are fetched together."""
-        entries = [await self._find(key) for key in keys]
+        return await self._lookup.steadily(partial(self._read, keys))
+
+    async def _read(self, keys: Sequence[bytes]) -> list[Value | None]:
+        entries = [await self._lookup.find(key) for key in keys]
         sources: list[Source] = [entry if type(entry) is Chunk or type(entry) is Pointer else None for entry in entries]
         if not any(sources):
             return entries  # type: ignore[return-value]  # values only
@@ -149,47 +172,33 @@ class Engine:
 
     async def contains(self, key: bytes) -> bool:
         """Whether the key has a value; never fetches chunk data."""
-        return await self._find(key) is not None
+        return await self._lookup.steadily(partial(self._lookup.find, key)) is not None
 
     async def scan(self, start: bytes, stop: bytes, limit: int) -> list[tuple[bytes, Value]]:
         """At most `limit` rows with start <= key < stop, in key order; chunk values are left out (empty bytes).
 
         Rows committed while the scan waits for the store may or may not be in it.
         """
+        return await self._lookup.steadily(partial(self._scan, start, stop, limit))
+
+    async def _scan(self, start: bytes, stop: bytes, limit: int) -> list[tuple[bytes, Value]]:
         found: list[tuple[bytes, Value]] = []
         while start < stop and len(found) < limit:
             count = min(SCAN_SLICE_ROWS, limit - len(found))
             # atomic: memtables and trees of one instant, no await until both are taken
             slices = self._commits.slices(start, stop, count)
-            view = self._tree_view(start)
+            view = self._lookup.tree(start)
             slices.extend(await view.slices(start, stop, count))
             rows, start = merge_slices(slices, stop)
             found.extend((key, _scanned(kind, value)) for key, kind, value in rows)
         return found[:limit]
-
-    async def _find(self, key: bytes) -> "Found":
-        entry = self._commits.lookup(key)
-        if not isinstance(entry, Missing):
-            return entry
-        row = await self._tree_view(key).get(key)
-        if row is None:
-            return None
-        return decode_pointer(row[2]) if row[1] == POINTER else row[2]
-
-    def _tree_view(self, key: bytes) -> TreeView:
-        manifest = self.manifest
-        if manifest is not self._view_of:
-            ssts = SstReader(self._storage, manifest.tokens)
-            self._views = {tree.prefix: TreeView(tree, ssts) for tree in manifest.trees}
-            self._view_of = manifest
-        return self._views[tree_of(key)]
 
     # --- what the outside may know -----------------------------------------------------------------------------
 
     @property
     def manifest(self) -> Manifest:
         """The current version."""
-        return self._syncer.manifest if self._syncer is not None else self._reader_manifest
+        return self._current()
 
     @property
     def read_only(self) -> bool:
@@ -205,8 +214,8 @@ class Engine:
         return self._chunk_bytes() + self._commits.unsynced_row_bytes + (syncer.durable_seqno < self._commits.seqno)
 
     def _chunk_bytes(self) -> int:
-        writer = self._chunk_writer
-        return (writer.pending_bytes if writer is not None else 0) + self._commits.live_chunk_bytes
+        pending_bytes = self._writer.chunk_writer.pending_bytes if self._writer is not None else 0
+        return pending_bytes + self._commits.live_chunk_bytes
 
     @property
     def oldest_unsynced_ns(self) -> int | None:
@@ -251,99 +260,7 @@ class Engine:
         }
 
 
-Found = Entry | Pointer
-"""What a key leads to: a value, a chunk in memory, or a pointer to one in the store."""
-
-
 def _scanned(kind: int, value: object) -> Value:
     if kind == POINTER or type(value) is Chunk:
         return b""
     return value  # type: ignore[return-value]  # the deletes are gone: bytes or a live value
-
-
-@asynccontextmanager
-async def open_engine(
-    storage: Storage,
-    options: LsmOptions,
-    *,
-    writer: WriterInfo,
-    witness: Witness,
-    read_only: bool = False,
-    accept_rollback: bool = False,
-) -> AsyncIterator[Engine]:
-    """Open the volume in `storage`, which has at least its first manifest.
-
-    Leaving the block normally syncs and flushes; an error of that is raised. Leaving it by an exception stores nothing
-    more: what was not synced is as lost as after a crash.
-    """
-    manifests = ManifestStore(storage)
-    seen = witness.load()
-    if read_only:
-        recovered = await open_reader(storage, manifests, seen, accept_rollback=accept_rollback)
-        commits = Commits(None, recovered.memtable, recovered.last_seqno, options)
-        yield Engine(
-            storage=storage,
-            options=options,
-            commits=commits,
-            manifest=recovered.manifest,
-            progress=Signal(),
-            chunk_writer=None,
-            syncer=None,
-        )
-        return
-    recovered = await open_writer(storage, manifests, writer, seen, accept_rollback=accept_rollback)
-    try:
-        async with trio.open_nursery() as nursery:
-            engine = await _start(storage, options, manifests, recovered, witness, nursery)
-            if accept_rollback:
-                await engine.flush()
-            yield engine
-            await engine.close()
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None  # the caller's own error, or that of the close
-        raise
-    finally:
-        witness.close()
-
-
-async def _start(
-    storage: Storage,
-    options: LsmOptions,
-    manifests: ManifestStore,
-    recovered: Recovered,
-    witness: Witness,
-    nursery: trio.Nursery,
-) -> Engine:
-    """Put the parts of a writer together and start its services."""
-    assert recovered.wal is not None, "a writer has a WAL"
-    progress = Signal()
-    names = SstNames(recovered.manifest.epoch, recovered.referred)
-    versions = Versions(storage, manifests, recovered.manifest)
-    chunk_writer = ChunkWriter(storage, names, options, progress)
-    commits = Commits(chunk_writer, recovered.memtable, recovered.last_seqno, options)
-    syncer = Syncer(
-        storage=storage,
-        options=options,
-        commits=commits,
-        chunk_writer=chunk_writer,
-        wal=recovered.wal,
-        flusher=Flusher(storage, versions, names, options),
-        versions=versions,
-        names=names,
-        witness=witness,
-        progress=progress,
-    )
-    await nursery.start(chunk_writer.run)
-    nursery.start_soon(syncer.run_wal)
-    nursery.start_soon(syncer.run_flushes)
-    return Engine(
-        storage=storage,
-        options=options,
-        commits=commits,
-        manifest=recovered.manifest,
-        progress=progress,
-        chunk_writer=chunk_writer,
-        syncer=syncer,
-    )

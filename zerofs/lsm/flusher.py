@@ -1,11 +1,11 @@
 """A frozen memtable becomes runs: frames out of the WAL, rows into meta SSTs, then one manifest (0004, 0009)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from zerofs.lsm.chunk import Chunk
 from zerofs.lsm.chunkwriter import put_chunk_sst
-from zerofs.lsm.format.manifest import Manifest, Run, SstInfo, Tree
+from zerofs.lsm.format.manifest import Manifest, Run, Tree
 from zerofs.lsm.format.names import SstId
 from zerofs.lsm.format.register import referred_bytes
 from zerofs.lsm.format.rows import DELETE, Row
@@ -14,8 +14,8 @@ from zerofs.lsm.memtable import Entry, Memtable
 from zerofs.lsm.names import SstNames
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.ranges import KeyRanges
-from zerofs.lsm.registers import RegisterView
-from zerofs.lsm.sst import put_meta_sst
+from zerofs.lsm.registers import Changed, KnownRegisters, RegisterView
+from zerofs.lsm.runs import RunWriter
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.versions import Versions
 from zerofs.lsm.wal import encode_row
@@ -38,11 +38,15 @@ class Frozen:
 class Flusher:
     """Turns frozen memtables into a new version, one after the other, oldest first."""
 
-    def __init__(self, storage: Storage, versions: Versions, names: SstNames, options: LsmOptions) -> None:
+    def __init__(
+        self, storage: Storage, versions: Versions, names: SstNames, options: LsmOptions, known: KnownRegisters
+    ) -> None:
         self._storage = storage
         self._versions = versions
         self._names = names
         self._options = options
+        self._known = known
+        self._runs = RunWriter(storage, names, options)
 
     async def flush(self, frozen: Frozen, *, closed: bool, in_force: Callable[[], None]) -> None:
         """Store a frozen memtable whose WAL objects are stored, and make the version that takes it in.
@@ -56,6 +60,7 @@ class Flusher:
         runs: dict[bytes, Run] = {}
         minted: list[SstId] = []
         referred: dict[SstId, int] = {}
+        changed: Changed = {}
         try:
             for tree in self._versions.current.trees:
                 rows = await storage.world.offload(Lane.CPU, _encoded_rows, frozen.memtable.rows, tree.prefix)
@@ -67,21 +72,23 @@ class Flusher:
             storage.world.reached("flush_after_runs_before_manifest")
 
             async def change(current: Manifest) -> Manifest:
-                rows, _ = await RegisterView(storage, current).changed(referred, names.sizes)
-                trees = [_with_run(tree, runs.get(tree.prefix)) for tree in current.trees]
-                if rows:
-                    registers = await self._put_run(rows, KeyRanges(), minted)
-                    trees = [_with_run(tree, registers) if tree.prefix == SPACE_PREFIX else tree for tree in trees]
-                return replace(
+                nonlocal changed
+                rows, changed = await RegisterView(storage, current).changed(referred, names.sizes)
+                after = replace(
                     current,
                     wal_mark=frozen.wal_id,
                     wal_mark_put_id=frozen.wal_put_id,
                     last_seqno=frozen.last_seqno,
-                    trees=tuple(trees),
+                    trees=tuple(tree.with_newest(runs.get(tree.prefix)) for tree in current.trees),
                 )
+                if rows:
+                    registers = await self._runs.put(current.token, rows, KeyRanges(), minted)
+                    after = after.with_trees(after.tree(SPACE_PREFIX).with_newest(registers))
+                return after
 
             def settled(_: Manifest) -> None:
                 names.flushed(frozen.generation)
+                self._known.note(changed)
                 in_force()
 
             await self._versions.edit(change, closed=closed, in_force=settled)
@@ -109,27 +116,9 @@ class Flusher:
             # Nothing older is left that a delete could hide.
             rows = [row for row in rows if row[1] != DELETE]
             ranges = KeyRanges()
-        return await self._put_run(rows, ranges, minted) if rows or ranges else None
-
-    async def _put_run(self, rows: Sequence[Row], ranges: KeyRanges, minted: list[SstId]) -> Run:
-        ssts: list[SstInfo] = []
-        for part in _split(rows, self._options.meta_sst_size_bytes):
-            minted.append(self._names.mint())
-            ssts.append(
-                await put_meta_sst(
-                    self._storage,
-                    minted[-1],
-                    self._versions.current.token,
-                    part,
-                    KeyRanges() if ssts else ranges,
-                    self._options.block_size_bytes,
-                )
-            )
-        return Run(ssts=tuple(ssts), has_range_deletes=bool(ranges))
-
-
-def _with_run(tree: Tree, run: Run | None) -> Tree:
-    return tree if run is None else replace(tree, runs=(run, *tree.runs))
+        if not rows and not ranges:
+            return None
+        return await self._runs.put(self._versions.current.token, rows, ranges, minted)
 
 
 def _encoded_rows(entries: Mapping[bytes, Entry], prefix: bytes) -> list[Row]:
@@ -139,17 +128,3 @@ def _encoded_rows(entries: Mapping[bytes, Entry], prefix: bytes) -> list[Row]:
 
 def _chunk_key(chunk: Chunk) -> bytes:
     return chunk.key
-
-
-def _split(rows: Sequence[Row], size_bytes: int) -> list[Sequence[Row]]:
-    """Parts of about `size_bytes`; one empty part when there are no rows."""
-    parts: list[Sequence[Row]] = []
-    start = size = 0
-    for index, (key, _, value) in enumerate(rows):
-        size += len(key) + len(value) + 7
-        if size >= size_bytes:
-            parts.append(rows[start : index + 1])
-            start, size = index + 1, 0
-    if start < len(rows) or not rows:
-        parts.append(rows[start:])
-    return parts

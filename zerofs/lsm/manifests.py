@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import replace
 
 from zerofs.errors import CorruptionError, FencedError, PreconditionFailedError
+from zerofs.lsm.floor import Floor
 from zerofs.lsm.format.header import (
     HEADER_SIZE,
     MANIFEST_MAGIC,
@@ -14,7 +15,7 @@ from zerofs.lsm.format.header import (
 )
 from zerofs.lsm.format.manifest import MAX_MANIFEST_SIZE, NO_DIGEST, Manifest, decode_manifest, encode_manifest
 from zerofs.lsm.format.names import FLOOR_NAME, MANIFEST_PREFIX, manifest_name, parse_manifest_name
-from zerofs.lsm.storage import Storage
+from zerofs.lsm.storage import Storage, missing
 from zerofs.world import Lane
 
 OFFLOAD_FROM_BYTES = 1 << 20
@@ -29,6 +30,7 @@ class ManifestStore:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self.floor = Floor(storage)
         self._digest = NO_DIGEST
         self._digest_of = 0
 
@@ -50,13 +52,25 @@ class ManifestStore:
         self._remember(manifest_id, body)
         return manifest
 
+    async def load(self, manifest_id: int) -> Manifest:
+        """The manifest of an id that something refers to. Raises CorruptionError, MissingObjectError."""
+        body = await self._storage.get_or_none(manifest_name(manifest_id))
+        if body is None:
+            raise missing(manifest_name(manifest_id))
+        return self._open(manifest_id, body)
+
     async def newer_than(self, manifest: Manifest) -> Manifest | None:
-        """The newest manifest above the given one, or None. One GET when there is none."""
+        """The newest manifest above the given one, or None. Two GETs when there is none.
+
+        The next id may have been created and deleted again while its predecessor's writer slept. The floor tells.
+        """
         newest = None
         manifest_id = manifest.manifest_id + 1
         while (body := await self._storage.get_or_none(manifest_name(manifest_id))) is not None:
             newest = self._open(manifest_id, body)
             manifest_id += 1
+        if newest is None and await self.floor.get() > manifest.manifest_id:
+            newest = await self.latest()
         return newest
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -85,7 +99,7 @@ class ManifestStore:
             await storage.create(name, [body], put_id)
         except PreconditionFailedError as error:
             raise ManifestLost(name) from error
-        if await self._floor() > manifest.manifest_id:
+        if await self.floor.get() > manifest.manifest_id:
             raise ManifestLost(f"{name}: below the floor")
         self._remember(manifest.manifest_id, body)
         storage.metrics.add("manifests")
@@ -112,19 +126,11 @@ class ManifestStore:
         name = manifest_name(manifest.manifest_id - 1)
         body = await self._storage.get_or_none(name)
         if body is None:
-            if await self._floor() < manifest.manifest_id - 1:
+            # A predecessor below the floor may be gone. One that is deleted at this moment is below it, too.
+            if await self.floor.get() < manifest.manifest_id:
                 raise CorruptionError(f"{name}: missing, although its successor builds on it")
         elif hashlib.sha256(body).digest() != manifest.predecessor_digest:
             raise CorruptionError(f"{name}: not the manifest that its successor was made from")
-
-    async def _floor(self) -> int:
-        """The lowest manifest id that may still be created; 0 when none was ever deleted."""
-        text = await self._storage.get_patiently(FLOOR_NAME)
-        if text is None:
-            return 0
-        if not (text.isascii() and text.isdigit() and len(text) <= 20):
-            raise CorruptionError(f"{FLOOR_NAME}: not a number")
-        return int(text)
 
     def _remember(self, manifest_id: int, body: bytes) -> None:
         self._digest = hashlib.sha256(body).digest()

@@ -23,7 +23,7 @@ class SstNames:
         self._held = dict.fromkeys(held, 0)
         """The newest generation whose memtable may point to the SST."""
         self.sizes: dict[SstId, int] = {}
-        """Object bytes of chunk SSTs that have no register yet."""
+        """Frame bytes of chunk SSTs that have no register yet."""
 
     def mint(self) -> SstId:
         """A name that was never used; it is in flight."""
@@ -57,6 +57,6 @@ class SstNames:
             del self._held[sst]
             self.sizes.pop(sst, None)
 
-    def protects(self, sst: SstId) -> bool:
-        """Whether the SST is in flight or held."""
-        return sst in self._in_flight or sst in self._held
+    def protected(self) -> frozenset[SstId]:
+        """The SSTs that are in flight or held now."""
+        return frozenset(self._in_flight) | self._held.keys()

@@ -8,8 +8,16 @@ claim that a still newer writer overtook; replay reads exactly what lies between
 import logging
 from dataclasses import dataclass, replace
 
-from zerofs.errors import CorruptionError, FencedError, NoVolumeError, PreconditionFailedError, RollbackError
+from zerofs.errors import (
+    CorruptionError,
+    FencedError,
+    MissingObjectError,
+    NoVolumeError,
+    PreconditionFailedError,
+    RollbackError,
+)
 from zerofs.ids import EPOCH_TOKEN_SIZE
+from zerofs.lsm.checkpoints import find
 from zerofs.lsm.format.header import (
     HEADER_SIZE,
     MANIFEST_MAGIC,
@@ -85,10 +93,13 @@ async def open_writer(
     await _check_rollback(storage, newest, seen, accepted=accept_rollback)
     claimed = await _claim(storage, manifests, newest, writer, seen if accept_rollback else None)
     storage.world.reached("open_after_claim_before_fence")
-    first, put_fence = await _fence(storage, claimed)
-    overtaken = await manifests.newer_than(claimed)
-    if overtaken is not None and overtaken.epoch > claimed.epoch:
-        raise fenced(overtaken)
+    try:
+        first, put_fence = await _fence(storage, claimed)
+    except MissingObjectError:
+        # A newer writer may have collected what our claim still counts on; then that is what to say.
+        await _check_epoch(manifests, claimed)
+        raise
+    await _check_epoch(manifests, claimed)
     storage.world.reached("open_after_fence_before_replay")
     recovered = await _replay(storage, claimed, first)
     wal = WalWriter(storage, epoch=claimed.epoch, token=claimed.token, last_id=first, last_put_id=put_fence)
@@ -105,8 +116,34 @@ async def open_reader(
     """Read the volume as it is now, writing nothing to the store."""
     newest = await _latest(manifests)
     await _check_rollback(storage, newest, seen, accepted=accept_rollback)
-    ids = await _listed_wal_ids(storage, newest.wal_mark)
-    return await _replay(storage, newest, ids[-1] if ids else newest.wal_mark)
+    while True:
+        try:
+            ids = await _listed_wal_ids(storage, newest.wal_mark)
+            return await _replay(storage, newest, ids[-1] if ids else newest.wal_mark)
+        except MissingObjectError:
+            # The writer may have collected it meanwhile: then there is a newer manifest, which does not need it.
+            newer = await _latest(manifests)
+            if newer.manifest_id == newest.manifest_id:
+                raise
+            newest = newer
+
+
+async def open_checkpoint(storage: Storage, manifests: ManifestStore, name: str) -> Recovered:
+    """Read the volume as it was at a checkpoint, by name or id. Writes nothing, and needs no WAL."""
+    checkpoint = find(await _latest(manifests), name)
+    try:
+        pinned = await manifests.load(checkpoint.manifest_id)
+    except MissingObjectError:
+        # It may have been deleted at this very moment; then that is what to say.
+        find(await _latest(manifests), name)
+        raise
+    return Recovered(manifest=pinned, memtable=Memtable(), last_seqno=pinned.last_seqno, referred=frozenset(), wal=None)
+
+
+async def _check_epoch(manifests: ManifestStore, claimed: Manifest) -> None:
+    overtaken = await manifests.newer_than(claimed)
+    if overtaken is not None and overtaken.epoch > claimed.epoch:
+        raise fenced(overtaken)
 
 
 async def _latest(manifests: ManifestStore) -> Manifest:
@@ -191,7 +228,7 @@ async def _listed_wal_ids(storage: Storage, mark: int) -> list[int]:
         ids.append(last)
     missing = set(range(mark + 1, last + 1)) - set(ids)
     if missing:
-        raise CorruptionError(f"{wal_name(min(missing))}: missing, although later WAL objects exist")
+        raise MissingObjectError(f"{wal_name(min(missing))}: missing, although later WAL objects exist")
     return ids
 
 
@@ -250,7 +287,7 @@ async def _replay(storage: Storage, manifest: Manifest, last_id: int) -> Recover
         name = wal_name(wal_id)
         body = await storage.get_or_none(name)
         if body is None:
-            raise CorruptionError(f"{name}: missing, although later WAL objects exist")
+            raise MissingObjectError(f"{name}: missing, although later WAL objects exist")
         wal_object = read_wal_object(
             body,
             wal_id=wal_id,

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 
 from zerofs.errors import CorruptionError
+from zerofs.lsm.format.header import CHUNK_SST_MAGIC, HEADER_SIZE, Header, decode_header
 from zerofs.lsm.format.manifest import Manifest
 from zerofs.lsm.format.names import SstId, sst_name
 from zerofs.lsm.format.register import (
@@ -46,7 +47,7 @@ class RegisterView:
     async def changed(self, changes: Mapping[SstId, int], sizes: Mapping[SstId, int]) -> tuple[list[Row], "Changed"]:
         """The rows that add `changes` (bytes, negative for less) to the registers, in key order, and what they say.
 
-        `sizes`: object bytes of SSTs that have no register yet; asked from the store for one that is not in it.
+        `sizes`: frame bytes of SSTs that have no register yet; asked from the store for one that is not in it.
         Raises CorruptionError when a register would fall below zero.
         """
         rows: list[Row] = []
@@ -61,13 +62,47 @@ class RegisterView:
                 if before is not None:
                     rows.append((register_key(sst), DELETE, b""))
                 continue
-            size = before.object_bytes if before is not None else sizes.get(sst)
+            size = before.frame_bytes if before is not None else sizes.get(sst)
             if size is None:
-                size = (await self._storage.store.head(sst_name(sst))).size_bytes
+                size = (await chunk_sst_header(self._storage, sst)).first_length
             after[sst] = register = Register(live_bytes, size)
             rows.append((register_key(sst), PUT, encode_register(register)))
         return rows, after
 
 
+async def chunk_sst_header(storage: Storage, sst: SstId) -> Header:
+    """The header of a chunk SST. Raises CorruptionError, UnavailableError."""
+    name = sst_name(sst)
+    head = await storage.get_part(name, 0, HEADER_SIZE)
+    return decode_header(head, magic=CHUNK_SST_MAGIC, volume_id=storage.volume_id, name=name)
+
+
 Changed = Mapping[SstId, Register | None]
 """Registers after a change; None for an SST that nothing refers to any more."""
+
+
+class KnownRegisters:
+    """What this process knows of the current registers without asking: those that changed, or all after `learn`."""
+
+    def __init__(self) -> None:
+        self.by_sst: dict[SstId, Register] = {}
+        self._complete = False
+
+    def note(self, changed: Changed) -> None:
+        """A version with these registers is in force now."""
+        for sst, register in changed.items():
+            if register is None:
+                self.by_sst.pop(sst, None)
+            else:
+                self.by_sst[sst] = register
+
+    async def learn(self, view: RegisterView) -> None:
+        """Know them all: read the registers of the current version, once."""
+        if not self._complete:
+            self._complete = True
+            try:
+                found = {sst: register async for sst, register in view.all()}
+            except BaseException:
+                self._complete = False
+                raise
+            self.by_sst = found | self.by_sst

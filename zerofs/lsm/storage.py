@@ -15,6 +15,7 @@ from zerofs.cache.disk import DiskCache
 from zerofs.cache.memory import MemoryCache
 from zerofs.errors import (
     CorruptionError,
+    MissingObjectError,
     ObjectNotFoundError,
     ObjectStoreError,
     PreconditionFailedError,
@@ -152,7 +153,7 @@ class Storage:
         try:
             return await self.store.get(name, start, length)
         except ObjectNotFoundError as error:
-            raise CorruptionError(f"{name}: missing, although the volume refers to it") from error
+            raise missing(name) from error
         except RangeError as error:
             raise CorruptionError(f"{name}: cut short: {error}") from error
 
@@ -163,3 +164,8 @@ class Storage:
         except ObjectNotFoundError:
             return False
         return True
+
+
+def missing(name: str) -> MissingObjectError:
+    """The error for an object that is not there although something refers to it."""
+    return MissingObjectError(f"{name}: missing, although the volume refers to it")

@@ -81,6 +81,7 @@ class Syncer:
         """To be called after each commit: starts a flush when the memtable is full."""
         if self._oldest_uncut_ns is None:
             self._oldest_uncut_ns = self._storage.world.monotonic_ns()
+            self._progress.notify()  # the volume is at rest no more
         if self._commits.active.size_bytes >= self._options.memtable_size_bytes and not self._flush_wanted:
             self.want_flush()
 
@@ -139,7 +140,7 @@ class Syncer:
                 self._sync_wanted = trio.Event()
                 await self._cut_once()
         except ZerofsError as error:
-            await self._fail(error)
+            await self.fail(error)
 
     async def run_flushes(self) -> None:
         """Serve frozen memtables until cancelled or fenced."""
@@ -150,7 +151,7 @@ class Syncer:
                 while self._commits.frozen and self._commits.frozen[0].wal_put_id:
                     await self._storage.until_it_answers("a flush", self._flush_first)
         except ZerofsError as error:
-            await self._fail(error)
+            await self.fail(error)
 
     async def _cut_once(self) -> None:
         waiters, started_ns = self._waiters, self._storage.world.monotonic_ns()
@@ -247,7 +248,7 @@ class Syncer:
         if self.failure is not None:
             raise type(self.failure)(*self.failure.args) from self.failure
 
-    async def _fail(self, error: ZerofsError) -> None:
+    async def fail(self, error: ZerofsError) -> None:
         """Nothing is stored from here on. Who took over is asked for afterwards: nobody waits for that answer."""
         if self.failure is None:
             self.failure = error

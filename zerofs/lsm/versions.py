@@ -64,6 +64,11 @@ class Versions:
             self.changed.notify()
             return stored
 
+    async def between_edits(self, action: Callable[[], None]) -> None:
+        """Call `action` at a moment when no edit is under way: one that is cut off may or may not have happened."""
+        async with self._turn:
+            action()
+
     async def name_winner(self) -> FencedError | None:
         """The error that tells who took the volume over, if the store still knows."""
         with contextlib.suppress(ZerofsError):

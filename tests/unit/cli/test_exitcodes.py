@@ -35,6 +35,7 @@ def test_the_numbers_are_frozen():
         ("19", "unsaved data"),
         ("20", "mountpoint"),
         ("21", "newer format"),
+        ("22", "checkpoint"),
         ("128+N", "signal"),
     ]
 

@@ -62,6 +62,17 @@ def test_subkeys_are_hkdf_of_the_generation(purpose):
     assert by_hand.open(seal(make(1), purpose), b"place", 4) == b"text"
 
 
+def test_bare_subkeys_are_those_of_the_sealers_of_one_purpose():
+    subkeys = make(1, 4).subkeys(Purpose.BLOCKS)
+    assert subkeys == {key_id: hkdf_sha256(bytes((key_id,)) * 32, Purpose.BLOCKS) for key_id in (1, 4)}
+    by_hand = Sealer(
+        volume_id=VOLUME, kind=Kind.META_BLOCK, subkeys=subkeys, current=KeyId(4), compression=DEFAULT_COMPRESSION
+    )
+    assert by_hand.open(seal(make(1, 4), Purpose.BLOCKS, Kind.META_BLOCK), b"place", 4) == b"text"
+    with pytest.raises(CorruptionError):
+        by_hand.open(seal(make(1, 4), Purpose.CHUNKS, Kind.META_BLOCK), b"place", 4)
+
+
 def test_purposes_do_not_open_each_other():
     with pytest.raises(CorruptionError):
         open_(make(1), seal(make(1), Purpose.CHUNKS), Purpose.BLOCKS)

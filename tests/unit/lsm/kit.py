@@ -3,16 +3,17 @@
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from zerofs.lsm.engine import open_engine
 from zerofs.lsm.format.manifest import WriterInfo
 from zerofs.lsm.manifests import ManifestStore
+from zerofs.lsm.opening import open_engine
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.recovery import create_volume
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.witness import Witness
 from zerofs.objectstore.memory import MemoryStore
+from zerofs.objectstore.metered import MeteredStore, Traced
 from zerofs.telemetry.metrics import Metrics
-from zerofs.testing.simulation import simulated_sealers
+from zerofs.testing.sealers import simulated_sealers
 from zerofs.testing.world import SimWorld
 
 VOLUME_ID = bytes(range(16))
@@ -46,16 +47,22 @@ class Bed:
         self.options = options
         self.cache_bytes = cache_bytes
         self.metrics = Metrics()
+        self.trace: list[Traced] = []
+        """Every call that reached the store."""
 
     def storage(self, store=None) -> Storage:
         return Storage(
-            store=store or self.store,
+            store=MeteredStore(store or self.store, self.metrics, self.trace),
             world=self.world,
             sealers=simulated_sealers(VOLUME_ID),
             volume_id=VOLUME_ID,
             metrics=self.metrics,
             cache_memory_bytes=self.cache_bytes,
         )
+
+    def requests(self) -> int:
+        """How many calls reached the store so far."""
+        return len(self.trace)
 
     async def create(self) -> None:
         storage = self.storage()

@@ -1,7 +1,7 @@
 """The 64 clear bytes at the start of every object that a writer creates (docs/format/objects.md).
 
     offset  size  field
-         0     4  magic: "ZFSM" manifest, "ZFSW" WAL, "ZFSS" meta SST, "ZFSC" chunk SST
+         0     4  magic: "ZFSM" manifest, "ZFSW" WAL, "ZFSS" meta SST, "ZFSC" chunk SST, "ZFSF" floor
          4     2  format version, u16 little-endian: 1
          6     2  zero
          8     8  epoch, u64 little-endian
@@ -10,9 +10,9 @@
         48     8  length of the first section, u64 little-endian
         56     8  length of the second section, u64 little-endian
 
-The header is not secret. It is authenticated: manifests and WAL records take its first 48 bytes as AAD, SSTs bind what
-follows to the epoch token that only the holder of the manifest knows; a wrong length cuts a section that then does not
-open.
+The header is not secret. It is authenticated: manifests, the floor and WAL records take its first 48 bytes as AAD, SSTs
+bind what follows to the epoch token that only the holder of the manifest knows; a wrong length cuts a section that then
+does not open.
 """
 
 import struct
@@ -24,6 +24,7 @@ HEADER_SIZE = 64
 FORMAT_VERSION = 1
 
 MANIFEST_MAGIC = b"ZFSM"
+FLOOR_MAGIC = b"ZFSF"
 WAL_MAGIC = b"ZFSW"
 META_SST_MAGIC = b"ZFSS"
 CHUNK_SST_MAGIC = b"ZFSC"

@@ -78,6 +78,10 @@ class Tree:
     prefix: bytes
     runs: tuple[Run, ...] = ()
 
+    def with_newest(self, run: Run | None) -> "Tree":
+        """The tree with one more run, the newest; the same for None."""
+        return self if run is None else replace(self, runs=(run, *self.runs))
+
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class WriterInfo:

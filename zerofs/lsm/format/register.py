@@ -1,7 +1,7 @@
 """Registers: how much of a chunk SST the chunk tree refers to (docs/format/objects.md, decision 0009).
 
     key     `spaceL` ‖ epoch, u32 big-endian ‖ counter, u64 big-endian
-    value   live bytes, u64 little-endian ‖ object bytes, u64 little-endian
+    value   live bytes, u64 little-endian ‖ frame bytes, u64 little-endian
 
 Live bytes are the sum of the frame lengths of all pointer rows in the runs of the chunk tree, hidden rows included.
 There is no row for an SST that nothing refers to.
@@ -25,10 +25,10 @@ _VALUE = struct.Struct("<QQ")
 
 @final
 class Register(NamedTuple):
-    """One chunk SST: bytes of frames referred to, bytes of the object."""
+    """One chunk SST: bytes of frames that are referred to, bytes of all its frames."""
 
     live_bytes: int
-    object_bytes: int
+    frame_bytes: int
 
 
 def register_key(sst: SstId) -> bytes:

@@ -36,6 +36,7 @@ MAX_BLOCK_SIZE = 4 * MIB
 """Bytes of a block when opened: one 32 KiB target, plus one row of the largest value."""
 
 MAX_INDEX_SIZE = 256 * MIB
+MAX_DIRECTORY_SIZE = 256 * MIB
 MAX_OBJECT_SIZE = GIB
 MAX_BLOCKS = 1 << 20
 MAX_FRAMES = 1 << 20

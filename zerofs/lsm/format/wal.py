@@ -21,8 +21,10 @@ from dataclasses import dataclass
 
 from zerofs.errors import CorruptionError
 from zerofs.ids import PUT_ID_SIZE
+from zerofs.lsm.format.header import HEADER_SIZE
 from zerofs.lsm.format.rows import MAX_KEY_SIZE, Row, Rows, decode_rows, encode_rows
 from zerofs.lsm.ranges import KeyRanges
+from zerofs.transform.frame import FRAME_OVERHEAD
 from zerofs.units import GIB
 from zerofs.wire import Reader, Writer
 
@@ -33,6 +35,9 @@ MAX_RECORD_SIZE = GIB
 MAX_RANGES = 1 << 22
 
 NO_PUT_ID = bytes(PUT_ID_SIZE)
+
+FENCE_OBJECT_MAX_SIZE = HEADER_SIZE + FRAME_OVERHEAD + 1 + PUT_ID_SIZE + 8 + 8 + 1 + 4
+"""Bytes of a WAL object that is a fence, at most: no range deletes, no rows."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

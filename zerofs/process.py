@@ -1,4 +1,4 @@
-"""Keep this process's memory to itself: no core dumps, no debugger of the same user. Called before anything secret."""
+"""What a process tells the operating system about itself."""
 
 import ctypes
 import resource
@@ -9,7 +9,8 @@ _PR_SET_DUMPABLE = 4
 def harden() -> None:
     """Turn core dumps off and make the process not dumpable (prctl(2)), which also closes /proc/<pid>/mem to others.
 
-    Children that run another program are ordinary again.
+    For a process that will hold secrets: to be called before anything secret. Children that run another program are
+    ordinary again.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # The prototype takes unsigned longs; a plain int would leave half a register undefined on some machines.

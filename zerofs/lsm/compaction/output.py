@@ -1,0 +1,83 @@
+"""The run that a compaction writes: rows cut into SSTs of the target size, moved SSTs between them."""
+
+from bisect import bisect_left
+from itertools import accumulate
+
+from zerofs.lsm.compaction.job import CompactionJob
+from zerofs.lsm.compaction.plan import Plan
+from zerofs.lsm.format.manifest import Run, SstInfo
+from zerofs.lsm.format.rows import Row
+from zerofs.lsm.ranges import KeyRanges
+from zerofs.lsm.sst import put_meta_sst
+from zerofs.lsm.storage import Storage
+
+NO_RANGES = KeyRanges()
+
+
+class Output:
+    """Takes rows and moved SSTs in key order. Holds the rows of one SST, no more."""
+
+    def __init__(self, storage: Storage, job: CompactionJob, plan: Plan) -> None:
+        assert all(epoch == job.epoch for epoch, _ in job.names), "the writer mints under its own epoch"
+        assert len(job.names) >= plan.names_least, f"{len(job.names)} names for {plan.names_least} SSTs"
+        self._storage = storage
+        self._job = job
+        self._names = iter(job.names)
+        self._spare_names = len(job.names) - plan.names_least
+        """Names that may be spent on cutting; without one, an SST grows until its cluster ends."""
+        self._ranges = plan.range_deletes
+        """Range deletes that stand in no SST yet."""
+        self._has_range_deletes = bool(plan.range_deletes)
+        self._ssts: list[SstInfo] = []
+        self._written: list[SstInfo] = []
+        self._rows: list[Row] = []
+        self._size = 0
+
+    async def add(self, rows: list[Row]) -> None:
+        """Rows that follow all before."""
+        target = self._job.target_size_bytes
+        ends = list(accumulate(map(_row_size, rows)))
+        start = done = 0
+        while ends and self._size + ends[-1] - done >= target and self._spare_names:
+            stop = min(bisect_left(ends, target - self._size + done, lo=start) + 1, len(rows))
+            self._rows += rows[start:stop]
+            start, done = stop, ends[stop - 1]
+            self._spare_names -= 1
+            await self._put()
+            if start == len(rows):
+                return
+        self._rows += rows[start:] if start else rows
+        self._size += ends[-1] - done if ends else 0
+
+    async def end_cluster(self) -> None:
+        """What follows has nothing to do with the rows so far."""
+        if self._rows:
+            await self._put()
+
+    async def move(self, sst: SstInfo) -> None:
+        """Take over an SST as it is. Range deletes that have no place yet go before it: its own index is sealed."""
+        if self._ranges:
+            await self._put()
+        self._ssts.append(sst)
+
+    async def finish(self) -> tuple[Run | None, tuple[SstInfo, ...]]:
+        """The run, if there is anything in it, and which of its SSTs are new."""
+        if self._ranges:
+            await self._put()
+        run = Run(ssts=tuple(self._ssts), has_range_deletes=self._has_range_deletes) if self._ssts else None
+        return run, tuple(self._written)
+
+    async def _put(self) -> None:
+        """Store the rows as the next SST of the run; range deletes go into its first."""
+        job = self._job
+        rows, ranges = self._rows, self._ranges
+        self._rows, self._size, self._ranges = [], 0, NO_RANGES
+        name = next(self._names)
+        info = await put_meta_sst(self._storage, name, job.token, rows, ranges, job.block_size_bytes)
+        self._ssts.append(info)
+        self._written.append(info)
+        self._storage.world.reached("compaction_after_output")
+
+
+def _row_size(row: Row) -> int:
+    return len(row[0]) + len(row[2]) + 7

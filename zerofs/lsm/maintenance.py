@@ -1,0 +1,183 @@
+"""What a volume does for itself beside the requests: compact, repack, collect; then, when nobody writes, tighten once.
+
+One task, one step at a time, each of which may fail without harm: whatever it is, it is tried again later. A volume at
+rest that was tightened makes no requests and wakes nobody up (decisions 0008 to 0010).
+"""
+
+import logging
+from collections.abc import Set as AbstractSet
+
+import trio
+
+from zerofs.errors import FencedError, UnavailableError, ZerofsError
+from zerofs.lsm.collector import Collector, Doomed
+from zerofs.lsm.commits import Commits
+from zerofs.lsm.compactor import Compactor
+from zerofs.lsm.format.names import SstId
+from zerofs.lsm.format.trees import TREES
+from zerofs.lsm.options import LsmOptions
+from zerofs.lsm.registers import KnownRegisters, RegisterView
+from zerofs.lsm.repacker import PASS_SIZE_BYTES, Repacker, choose_victims
+from zerofs.lsm.signal import Signal
+from zerofs.lsm.storage import Storage
+from zerofs.lsm.syncer import Syncer
+from zerofs.lsm.versions import Versions
+
+log = logging.getLogger(__name__)
+
+REPACK_SHARE = 0.5
+"""While writing, a chunk SST of which less is live is repacked."""
+
+TIGHT_SHARE = 0.77
+"""The same for the tightening pass: then a bucket is at most 1.30 times the frames that are live."""
+
+TIGHTEN_AFTER_S = 30.0
+"""Without a commit for so long, the volume is tightened."""
+
+COLLECT_EVERY_S = 60.0
+"""Passes of the collector while writing, at most one in so many seconds."""
+
+PAUSE_S = (1.0, 60.0)
+"""After a step that failed: shortest and longest pause."""
+
+
+class Maintenance:
+    """Owned by one engine. `run` serves it; the steps may also be asked for one by one."""
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        options: LsmOptions,
+        commits: Commits,
+        versions: Versions,
+        compactor: Compactor,
+        repacker: Repacker,
+        collector: Collector,
+        known: KnownRegisters,
+        syncer: Syncer,
+        progress: Signal,
+    ) -> None:
+        self._storage = storage
+        self._options = options
+        self._commits = commits
+        self._versions = versions
+        self._compactor = compactor
+        self._repacker = repacker
+        self._collector = collector
+        self._syncer = syncer
+        self._progress = progress
+        self._known = known
+        self._repacked: set[SstId] = set()
+        """Victims whose old pointer rows were not all merged away yet."""
+        self._tight_at = commits.seqno
+        """Nothing to do until something is committed above this."""
+        self._collected_s = -COLLECT_EVERY_S
+        self._turn = trio.Lock()
+        self._life = trio.CancelScope()
+        self._ended = trio.Event()
+
+    async def run(self) -> None:
+        """Serve until stopped, cancelled or fenced."""
+        try:
+            with self._life:
+                await self._serve()
+        except FencedError as error:
+            await self._syncer.fail(error)
+        finally:
+            self._ended.set()
+
+    async def stop(self) -> None:
+        """Stop serving; on return nothing is under way, or the store has not answered for the time of a close."""
+        with trio.move_on_after(self._options.close_timeout_s):
+            await self._versions.between_edits(self._life.cancel)
+            await self._ended.wait()
+
+    async def _serve(self) -> None:
+        pause_s = PAUSE_S[0]
+        while True:
+            try:
+                if await self._wait_for_work():
+                    await self.keep_up()
+                else:
+                    await self.tighten()
+                pause_s = PAUSE_S[0]
+            except FencedError:
+                raise
+            except ZerofsError as error:
+                level = logging.INFO if isinstance(error, UnavailableError) else logging.ERROR
+                log.log(level, "maintenance of the volume was interrupted: %s; it is tried again", error)
+                self._storage.metrics.add("maintenance_failures")
+                await trio.sleep(pause_s)
+                pause_s = min(2 * pause_s, PAUSE_S[1])
+
+    async def _wait_for_work(self) -> bool:
+        """True when there is a new version, False when there is something to tighten and nobody writes."""
+        version = self._versions.current
+        while self._commits.seqno == self._tight_at:
+            await self._progress.wait()
+        while self._versions.current is version:
+            seqno = self._commits.seqno
+            with trio.move_on_after(TIGHTEN_AFTER_S):
+                await self._versions.changed.wait()
+            if self._versions.current is version and self._commits.seqno == seqno:
+                return False
+        return True
+
+    async def keep_up(self) -> None:
+        """After a new version: merge until nothing needs it, repack what is half dead, collect if it is time."""
+        async with self._turn:
+            while await self._compactor.compact_one():
+                pass
+            await self._repack(REPACK_SHARE, self._known.by_sst.keys() - self._repacked)
+            if trio.current_time() - self._collected_s >= COLLECT_EVERY_S:
+                await self._collect()
+
+    async def tighten(self) -> None:
+        """Bring the volume into its smallest shape (decision 0009, point 6); ends early when somebody writes."""
+        async with self._turn:
+            written = self._written_by_others
+            await self._merge_everything()
+            await self._known.learn(RegisterView(self._storage, self._versions.current))
+            left = set(self._known.by_sst)
+            while self._written_by_others == written:
+                # Each object once: what comes of a repack is as tight as it gets.
+                victims = await self._repack(TIGHT_SHARE, left)
+                if not victims:
+                    break
+                left.difference_update(victims)
+                await self._merge_everything()
+            await self._collect()
+            if self._written_by_others == written:
+                self._tight_at = self._commits.seqno
+                self._storage.metrics.add("tightenings")
+
+    async def collect(self, *, dry_run: bool = False) -> Doomed:
+        """One pass of the collector, now."""
+        async with self._turn:
+            return await self._collect(dry_run=dry_run)
+
+    @property
+    def _written_by_others(self) -> int:
+        """How many commits were not the repacker's."""
+        return self._commits.seqno - self._repacker.commits
+
+    async def _collect(self, *, dry_run: bool = False) -> Doomed:
+        self._collected_s = trio.current_time()
+        return await self._collector.collect(dry_run=dry_run)
+
+    async def _merge_everything(self) -> None:
+        await self._syncer.flush()
+        for prefix in TREES:
+            await self._compactor.compact_whole(prefix)
+        # What counts in a register now is referred to by a row that is not hidden.
+        self._repacked.clear()
+
+    async def _repack(self, live_share: float, among: AbstractSet[SstId]) -> list[SstId]:
+        """One pass over the poorest chunk SSTs; which they were."""
+        known = {sst: register for sst, register in self._known.by_sst.items() if sst in among}
+        victims = choose_victims(known, live_share=live_share, budget_bytes=PASS_SIZE_BYTES)
+        if victims:
+            self._repacked.update(sst for sst, _ in victims)
+            await self._repacker.repack(victims)
+        return [sst for sst, _ in victims]

@@ -1,0 +1,167 @@
+"""Opening a volume: recovery, then the parts of an engine put together and its services started."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from zerofs.lsm.checkpoints import Checkpoints
+from zerofs.lsm.chunkwriter import ChunkWriter
+from zerofs.lsm.collector import Collector
+from zerofs.lsm.commits import Commits
+from zerofs.lsm.compaction.worker import InlineWorker, Worker
+from zerofs.lsm.compactor import Compactor
+from zerofs.lsm.engine import Engine, WriterParts
+from zerofs.lsm.flusher import Flusher
+from zerofs.lsm.format.manifest import Manifest, WriterInfo
+from zerofs.lsm.lookup import Lookup
+from zerofs.lsm.maintenance import Maintenance
+from zerofs.lsm.manifests import ManifestStore
+from zerofs.lsm.names import SstNames
+from zerofs.lsm.options import LsmOptions
+from zerofs.lsm.recovery import Recovered, open_checkpoint, open_reader, open_writer
+from zerofs.lsm.registers import KnownRegisters
+from zerofs.lsm.repacker import Repacker
+from zerofs.lsm.signal import Signal
+from zerofs.lsm.storage import Storage
+from zerofs.lsm.syncer import Syncer
+from zerofs.lsm.versions import Versions
+from zerofs.lsm.witness import Witness
+
+
+@asynccontextmanager
+async def open_engine(
+    storage: Storage,
+    options: LsmOptions,
+    *,
+    writer: WriterInfo,
+    witness: Witness,
+    read_only: bool = False,
+    checkpoint: str | None = None,
+    accept_rollback: bool = False,
+    worker: Worker | None = None,
+) -> AsyncIterator[Engine]:
+    """Open the volume in `storage`, which has at least its first manifest.
+
+    `checkpoint` opens the volume as it was then, for reading. `worker` merges runs; without one it is done here, in
+    line. Leaving the block normally syncs and flushes; an error
+    of that is raised. Leaving it by an exception stores nothing more: what was not synced is as lost as after a crash.
+    """
+    manifests = ManifestStore(storage)
+    seen = witness.load()
+    if checkpoint is not None:
+        yield _reader(storage, options, await open_checkpoint(storage, manifests, checkpoint))
+        return
+    if read_only:
+        recovered = await open_reader(storage, manifests, seen, accept_rollback=accept_rollback)
+        yield _reader(storage, options, recovered)
+        return
+    recovered = await open_writer(storage, manifests, writer, seen, accept_rollback=accept_rollback)
+    worker = worker or InlineWorker(storage)
+    try:
+        async with trio.open_nursery() as nursery:
+            engine = await _Parts(storage, options, manifests, recovered, witness, worker).start(nursery)
+            nursery.start_soon(worker.run)
+            if accept_rollback:
+                await engine.flush()
+            yield engine
+            await engine.close()
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None  # the caller's own error, or that of the close
+        raise
+    finally:
+        witness.close()
+        with trio.CancelScope(shield=True):
+            await worker.aclose()
+
+
+def _reader(storage: Storage, options: LsmOptions, recovered: Recovered) -> Engine:
+    commits = Commits(None, recovered.memtable, recovered.last_seqno, options)
+
+    def current() -> Manifest:
+        return recovered.manifest
+
+    lookup = Lookup(storage, commits, current)
+    return Engine(storage=storage, options=options, commits=commits, lookup=lookup, current=current, writer=None)
+
+
+class _Parts:
+    """The parts of a writer. Who knows whom is all here."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        options: LsmOptions,
+        manifests: ManifestStore,
+        recovered: Recovered,
+        witness: Witness,
+        worker: Worker,
+    ) -> None:
+        assert recovered.wal is not None, "a writer has a WAL"
+        self._storage, self._options = storage, options
+        self._progress = progress = Signal()
+        names = SstNames(recovered.manifest.epoch, recovered.referred)
+        self._versions = versions = Versions(storage, manifests, recovered.manifest)
+        known = KnownRegisters()
+        self._chunk_writer = ChunkWriter(storage, names, options, progress)
+        self._commits = Commits(self._chunk_writer, recovered.memtable, recovered.last_seqno, options)
+        self._lookup = Lookup(storage, self._commits, lambda: versions.current)
+        self._syncer = Syncer(
+            storage=storage,
+            options=options,
+            commits=self._commits,
+            chunk_writer=self._chunk_writer,
+            wal=recovered.wal,
+            flusher=Flusher(storage, versions, names, options, known),
+            versions=versions,
+            names=names,
+            witness=witness,
+            progress=progress,
+        )
+        self._maintenance = Maintenance(
+            storage=storage,
+            options=options,
+            commits=self._commits,
+            versions=versions,
+            compactor=Compactor(
+                storage=storage, versions=versions, names=names, options=options, known=known, worker=worker
+            ),
+            repacker=Repacker(
+                storage=storage,
+                options=options,
+                commits=self._commits,
+                chunk_writer=self._chunk_writer,
+                names=names,
+                versions=versions,
+                lookup=self._lookup,
+                committed=self._syncer.committed,
+            ),
+            collector=Collector(storage, manifests, versions, names),
+            known=known,
+            syncer=self._syncer,
+            progress=progress,
+        )
+        self._checkpoints = Checkpoints(storage, manifests, versions, self._syncer)
+
+    async def start(self, nursery: trio.Nursery) -> Engine:
+        """Start the services. They end when the nursery is cancelled."""
+        await nursery.start(self._chunk_writer.run)
+        nursery.start_soon(self._syncer.run_wal)
+        nursery.start_soon(self._syncer.run_flushes)
+        nursery.start_soon(self._maintenance.run)
+        return Engine(
+            storage=self._storage,
+            options=self._options,
+            commits=self._commits,
+            lookup=self._lookup,
+            current=lambda: self._versions.current,
+            writer=WriterParts(
+                chunk_writer=self._chunk_writer,
+                syncer=self._syncer,
+                maintenance=self._maintenance,
+                checkpoints=self._checkpoints,
+                progress=self._progress,
+            ),
+        )

@@ -1,0 +1,201 @@
+"""Repack: the frames that are still referred to move out of chunk SSTs that are mostly dead (decision 0009).
+
+Ciphertext moves as it is. Nothing is deleted here: once the new pointers are flushed and merged, the registers of the
+old objects fall to nothing, and the collector does the rest.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from zerofs.errors import CorruptionError
+from zerofs.lsm.chunk import Chunk
+from zerofs.lsm.chunkreader import plan_spans
+from zerofs.lsm.chunkwriter import ChunkWriter, put_chunk_sst
+from zerofs.lsm.commits import Commits, Missing
+from zerofs.lsm.format.header import HEADER_SIZE
+from zerofs.lsm.format.names import SstId, sst_name
+from zerofs.lsm.format.pointer import IN_SST, Pointer
+from zerofs.lsm.format.register import Register
+from zerofs.lsm.format.sst import MAX_DIRECTORY_SIZE, DirectoryEntry, decode_directory, place
+from zerofs.lsm.lookup import Found, Lookup
+from zerofs.lsm.names import SstNames
+from zerofs.lsm.options import LsmOptions
+from zerofs.lsm.registers import chunk_sst_header
+from zerofs.lsm.storage import Storage
+from zerofs.lsm.versions import Versions
+from zerofs.transform.frame import frame_nonce
+from zerofs.units import MIB
+from zerofs.world import Lane
+
+PASS_SIZE_BYTES = 256 * MIB
+"""Bytes that one pass moves, at most; one victim may be larger."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Move:
+    """A frame that moves: its key, where it is, its ciphertext."""
+
+    key: bytes
+    pointer: Pointer
+    frame: bytes
+
+
+def choose_victims(
+    registers: Mapping[SstId, Register], *, live_share: float, budget_bytes: int
+) -> list[tuple[SstId, Register]]:
+    """The SSTs of which less than `live_share` is live, the emptiest first, within the budget; at least one if any."""
+    poor = [
+        (sst, register)
+        for sst, register in registers.items()
+        if register.live_bytes < live_share * register.frame_bytes
+    ]
+    poor.sort(key=lambda item: (item[1].live_bytes / item[1].frame_bytes, item[0]))
+    chosen: list[tuple[SstId, Register]] = []
+    for sst, register in poor:
+        if chosen and budget_bytes < register.live_bytes:
+            break
+        chosen.append((sst, register))
+        budget_bytes -= register.live_bytes
+    return chosen
+
+
+class Repacker:
+    """Owned by the one writer of the volume. One pass at a time."""
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        options: LsmOptions,
+        commits: Commits,
+        chunk_writer: ChunkWriter,
+        names: SstNames,
+        versions: Versions,
+        lookup: Lookup,
+        committed: Callable[[], None],
+    ) -> None:
+        """`committed` is called after each commit."""
+        self._storage = storage
+        self._options = options
+        self._commits = commits
+        self._chunk_writer = chunk_writer
+        self._names = names
+        self._versions = versions
+        self._lookup = lookup
+        self._committed = committed
+        self.commits = 0
+        """How many commits repacks have made."""
+
+    async def repack(self, victims: Sequence[tuple[SstId, Register]]) -> int:
+        """Move what is referred to in the victims elsewhere; bytes of frames that moved.
+
+        The new pointers are committed when this returns, durable by the next sync. Raises CorruptionError,
+        UnavailableError; then part of the frames have moved, and all pointers are good.
+        """
+        moved = 0
+        waiting: list[Move] = []
+        size = 0
+        for sst, register in victims:
+            for batch in await self._live(sst, register):
+                frames = await self._fetch(batch)
+                waiting += frames
+                size += sum(len(move.frame) for move in frames)
+                self._chunk_writer.pending_bytes += sum(len(move.frame) for move in frames)
+                if size >= self._options.chunk_sst_size_bytes:
+                    moved += await self._store(waiting, size)
+                    waiting, size = [], 0
+        if waiting:
+            moved += await self._store(waiting, size)
+        self._storage.metrics.add("repacked_bytes", moved)
+        self._storage.metrics.add("repacked_ssts", len(victims))
+        return moved
+
+    async def _live(self, sst: SstId, register: Register) -> list[list[tuple[bytes, Pointer]]]:
+        """Key and pointer of every frame that is referred to now, in batches of about a quarter of an SST."""
+        batches: list[list[tuple[bytes, Pointer]]] = []
+        size = 0
+        for key, pointer in await self._directory(sst, register):
+            if _pointer_of(await self._lookup.find(key)) == pointer:
+                if not batches or size >= self._options.chunk_sst_size_bytes // 4:
+                    batches.append([])
+                    size = 0
+                batches[-1].append((key, pointer))
+                size += pointer.length
+        return batches
+
+    async def _directory(self, sst: SstId, register: Register) -> list[tuple[bytes, Pointer]]:
+        """Key and place of every frame in a chunk SST."""
+        storage, name = self._storage, sst_name(sst)
+        header = await chunk_sst_header(storage, sst)
+        if header.first_length != register.frame_bytes:
+            raise CorruptionError(
+                f"{name}: {header.first_length} bytes of frames, its register says {register.frame_bytes}"
+            )
+        offset = HEADER_SIZE + header.first_length
+        sealed = await storage.get_part(name, offset, header.second_length)
+        where = place(name, offset, header.put_id)
+        try:
+            text = await storage.world.offload(
+                Lane.CPU, storage.sealers.directory.open, sealed, where, MAX_DIRECTORY_SIZE
+            )
+        except CorruptionError as error:
+            raise CorruptionError(f"{name}: directory: {error}") from error
+        found: list[tuple[bytes, Pointer]] = []
+        offset = HEADER_SIZE
+        for entry in decode_directory(text, frames_length=header.first_length, what=name):
+            found.append((entry.key, _place_of(entry, sst, offset)))
+            offset += entry.length
+        return found
+
+    async def _fetch(self, batch: Sequence[tuple[bytes, Pointer]]) -> list[Move]:
+        moves: list[Move] = []
+        wanted = list(enumerate(pointer for _, pointer in batch))
+        for span in plan_spans(wanted, self._options.read_gap_bytes, self._options.read_span_bytes):
+            body = await self._storage.get_part(span.name, span.start, span.stop - span.start)
+            for position, pointer in span.wanted:
+                start = pointer.offset - span.start
+                frame = body[start : start + pointer.length]
+                if frame_nonce(frame) != pointer.nonce:
+                    raise CorruptionError(f"{span.name} at byte {pointer.offset}: not the frame that its row names")
+                moves.append(Move(key=batch[position][0], pointer=pointer, frame=frame))
+        return moves
+
+    async def _store(self, moves: Sequence[Move], size: int) -> int:
+        """One new chunk SST, and the pointers of those frames that are still referred to as they were."""
+        chunks = [Chunk.at(move.key, move.pointer, move.frame) for move in sorted(moves, key=lambda move: move.key)]
+        before = {chunk.key: chunk.pointer for chunk in chunks}
+        try:
+            await put_chunk_sst(self._storage, self._names, chunks)
+        finally:
+            self._chunk_writer.pending_bytes -= size
+        self._storage.world.reached("repack_after_sst_before_pointers")
+        while True:
+            version = self._versions.current
+            in_trees = {chunk.key: await self._lookup.find(chunk.key) for chunk in chunks}
+            if version is self._versions.current:
+                break
+        # atomic: the memtables are asked again, and nothing else changes between that and the commit
+        same = [chunk for chunk in chunks if self._now(chunk.key, in_trees[chunk.key]) == before[chunk.key]]
+        if not same:
+            return 0
+        self._commits.repoint(same)
+        pointers = [pointer for chunk in same if (pointer := chunk.pointer) is not None]
+        self._names.hold((pointers[0].epoch, pointers[0].number))
+        self.commits += 1
+        self._committed()
+        return sum(pointer.length for pointer in pointers)
+
+    def _now(self, key: bytes, in_tree: Found) -> Pointer | None:
+        """The pointer of a key in this instant. `in_tree`: what the current version's tree says."""
+        entry = self._commits.lookup(key)
+        return _pointer_of(in_tree if isinstance(entry, Missing) else entry)
+
+
+def _pointer_of(found: Found) -> Pointer | None:
+    if type(found) is Chunk:
+        return found.pointer
+    return found if type(found) is Pointer else None
+
+
+def _place_of(entry: DirectoryEntry, sst: SstId, offset: int) -> Pointer:
+    return Pointer(IN_SST, sst[0], sst[1], offset, entry.length, entry.size, entry.nonce)
