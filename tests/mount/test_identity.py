@@ -61,7 +61,7 @@ def test_a_real_tree_survives_tiny_limits(lab, store):
     mount.cold_remount()
     check(mount, plain, before)
     read = mount.status()
-    assert read["engine"]["trees"]["meta"]["runs"] > 5, "reads merge several runs"
+    assert written["metrics"]["compactions"] > 0, "runs were merged"
     assert read["metrics"]["block_fetches"] > 0
     assert read["metrics"]["chunk_fetches"] > 100
     assert read["engine"]["chunk_cache"]["evictions"] > 0

@@ -86,23 +86,31 @@ class Engine:
         syncer.committed()
 
     async def admit(self, size_bytes: int) -> None:
-        """Wait until `size_bytes` more of chunk data fit into the memory budget. No checkpoint when they do.
+        """Wait until `size_bytes` more of chunk data may come. No checkpoint when they may.
 
-        While the store is in trouble this holds the caller; it fails only when the mount is fenced.
+        Three things hold a caller, each counted: too much chunk data that is not in the store yet, too many memtables
+        that are not flushed yet, too many runs that are not merged yet. While the store is in trouble that may take
+        long; a fenced mount holds nobody.
         """
-        writer, commits, limit = self._writer, self._commits, self._options.dirty_limit_bytes
-        if writer is None:
-            return
-        chunk_writer, syncer = writer.chunk_writer, writer.syncer
-        while chunk_writer.pending_bytes + commits.live_chunk_bytes + size_bytes > limit or commits.full:
-            if syncer.failure is not None:
+        writer = self._writer
+        while writer is not None and writer.syncer.failure is None:
+            held_by = self._held_by(writer, size_bytes)
+            if not held_by:
                 return
-            self._storage.metrics.add("held_writes")
-            if self._chunk_bytes() == 0 and not commits.full:
-                return  # larger than the whole budget: alone, it may pass
-            if syncer.durable_seqno < commits.seqno:
-                syncer.want_sync()
+            self._storage.metrics.add("held_writes", by=held_by)
+            if writer.syncer.durable_seqno < self._commits.seqno:
+                writer.syncer.want_sync()
             await writer.progress.wait()
+
+    def _held_by(self, writer: WriterParts, size_bytes: int) -> str:
+        """Why nobody may write now; empty when everybody may."""
+        if self._commits.full:
+            return "memtables"
+        if writer.maintenance.is_behind:
+            return "runs"
+        waiting = writer.chunk_writer.pending_bytes + self._commits.live_chunk_bytes
+        # What is larger than the whole budget may pass alone.
+        return "chunks" if waiting and waiting + size_bytes > self._options.dirty_limit_bytes else ""
 
     async def sync(self) -> None:
         """Make everything committed before the call durable: one WAL object at most, shared with whoever waits.

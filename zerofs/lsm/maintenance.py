@@ -73,9 +73,17 @@ class Maintenance:
         self._tight_at = commits.seqno
         """Nothing to do until something is committed above this."""
         self._collected_s = -COLLECT_EVERY_S
+        self._failing = False
         self._turn = trio.Lock()
         self._life = trio.CancelScope()
         self._ended = trio.Event()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether some tree has so many runs that writers should wait; not while merging does not work."""
+        return not self._failing and any(
+            len(tree.runs) >= self._options.runs_max for tree in self._versions.current.trees
+        )
 
     async def run(self) -> None:
         """Serve until stopped, cancelled or fenced."""
@@ -101,10 +109,12 @@ class Maintenance:
                     await self.keep_up()
                 else:
                     await self.tighten()
-                pause_s = PAUSE_S[0]
+                pause_s, self._failing = PAUSE_S[0], False
             except FencedError:
                 raise
             except ZerofsError as error:
+                self._failing = True
+                self._progress.notify()
                 level = logging.INFO if isinstance(error, UnavailableError) else logging.ERROR
                 log.log(level, "maintenance of the volume was interrupted: %s; it is tried again", error)
                 self._storage.metrics.add("maintenance_failures")
@@ -128,7 +138,7 @@ class Maintenance:
         """After a new version: merge until nothing needs it, repack what is half dead, collect if it is time."""
         async with self._turn:
             while await self._compactor.compact_one():
-                pass
+                self._progress.notify()  # writers may be waiting for it
             await self._repack(REPACK_SHARE, self._known.by_sst.keys() - self._repacked)
             if trio.current_time() - self._collected_s >= COLLECT_EVERY_S:
                 await self._collect()

@@ -46,6 +46,9 @@ class LsmOptions:
     frozen_memtables_max: int = 2
     """Memtables waiting for their flush. At the limit, writers wait."""
 
+    runs_max: int = 24
+    """Runs of one tree. At the limit, writers wait for merges, unless those fail."""
+
     sync_timeout_s: float = 60.0
     """How long a sync waits for a store that does not answer. The data stays, and goes on being tried."""
 

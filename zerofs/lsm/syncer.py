@@ -65,6 +65,7 @@ class Syncer:
         self._frozen_wanted = trio.Event()
         self._carried_bytes = 0
         self._closing = False
+        versions.published = self._record_witness
         self._record_witness()
 
     @property
@@ -210,7 +211,6 @@ class Syncer:
         closing = self._closing and not self._commits.active
         # atomic: the memtable leaves in the same instant as its rows are in the version
         await self._flusher.flush(frozen, closed=closing, in_force=lambda: self._commits.drop(frozen))
-        self._record_witness()
         self._storage.metrics.add("flushes")
         if self._flush_wanted:
             self._sync_wanted.set()

@@ -29,6 +29,8 @@ class Versions:
         self.current = current
         """The newest version that is stored."""
         self.changed = Signal()
+        self.published: Callable[[], None] | None = None
+        """Called after each change of the current version."""
         self._turn = trio.Lock()
 
     async def edit(
@@ -61,6 +63,8 @@ class Versions:
             self.current = stored
             if in_force is not None:
                 in_force(stored)
+            if self.published is not None:
+                self.published()
             self.changed.notify()
             return stored
 
