@@ -14,6 +14,16 @@ from zerofs.lsm.format.pointer import IN_SST, Pointer
 
 
 @final
+class Shared:
+    """A value for a chunk key: the frame that another key points to. Made by `Engine.shareable`."""
+
+    __slots__ = ("pointer",)
+
+    def __init__(self, pointer: Pointer) -> None:
+        self.pointer = pointer
+
+
+@final
 class Chunk:
     """The latest value of one chunk key. Owned by the engine's trio thread."""
 

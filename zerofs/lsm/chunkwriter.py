@@ -62,6 +62,10 @@ class ChunkWriter:
         if self._enough_queued():
             self._pump()
 
+    def hold(self, pointer: Pointer) -> None:
+        """A row points, or is about to point, into a chunk SST that is there already: keep it until a version knows."""
+        self._names.hold((pointer.epoch, pointer.number))
+
     def forget(self, chunk: Chunk, *, unsynced: bool) -> None:
         """The chunk was overwritten. If no cut took it before (`unsynced`), it need not even be stored."""
         if chunk.nonce:

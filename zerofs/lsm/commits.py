@@ -6,12 +6,13 @@ set. Nothing here awaits, so each method is atomic.
 
 from collections.abc import Iterable, Sequence
 
-from zerofs.lsm.chunk import Chunk
+from zerofs.lsm.chunk import Chunk, Shared
 from zerofs.lsm.chunkwriter import ChunkWriter
 from zerofs.lsm.flusher import Frozen
+from zerofs.lsm.format.register import back_reference_key
 from zerofs.lsm.format.rows import DELETE, PUT
 from zerofs.lsm.format.trees import CHUNK_PREFIX
-from zerofs.lsm.memtable import Entry, Memtable, Value
+from zerofs.lsm.memtable import Entry, Memtable, NewValue
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.ranges import KeyRanges
 from zerofs.lsm.reader import Slice
@@ -64,7 +65,9 @@ class Commits:
         """About what the rows of the unsynced set take in a WAL object."""
         return ROW_BYTES * len(self._unsynced)
 
-    def commit(self, rows: Iterable[tuple[bytes, Value | None]], delete_ranges: Sequence[tuple[bytes, bytes]]) -> None:
+    def commit(
+        self, rows: Iterable[tuple[bytes, NewValue | None]], delete_ranges: Sequence[tuple[bytes, bytes]]
+    ) -> None:
         """One operation: range deletes, then rows."""
         active, unsynced = self.active, self._unsynced
         for start, stop in delete_ranges:
@@ -73,31 +76,55 @@ class Commits:
                 unsynced.pop(key, None)
             self._unsynced_ranges.add(start, stop)
         for key, value in rows:
-            entry: Entry = value
             if key.startswith(CHUNK_PREFIX):
-                old = active.rows.get(key)
-                if old is not value or old is None:
-                    if old is not None:
-                        self._supersede(old, unsynced=key in unsynced)
-                    entry = self._take_chunk(key, value)
-                elif key not in unsynced:
-                    self.live_chunk_bytes += CHUNK_SIZE
+                entry = self._replace_chunk(key, value)
+            else:
+                assert type(value) is not Shared, "only chunks are shared"
+                entry = value
             active.put(key, entry)
             unsynced[key] = entry
         self.seqno += 1
 
-    def repoint(self, chunks: Iterable[Chunk]) -> None:
-        """One operation: these chunks, which are stored, replace what their keys have. The data is the same."""
+    def _replace_chunk(self, key: bytes, value: NewValue | None) -> Entry:
+        old = self.active.rows.get(key)
+        if old is value and old is not None:  # a live value that was put before
+            if key not in self._unsynced:
+                self.live_chunk_bytes += CHUNK_SIZE
+            return old
+        if old is not None:
+            self._supersede(old, unsynced=key in self._unsynced)
+        return self._take_chunk(key, value)
+
+    def repoint(self, chunks: Iterable[Chunk], shared: Iterable[Chunk]) -> None:
+        """One operation: these chunks, which are stored, replace what their keys have. The data is the same.
+
+        `shared`: those of them whose frame has another key in the directory of its SST.
+        """
         for chunk in chunks:
-            self.active.put(chunk.key, chunk)
-            self._unsynced[chunk.key] = chunk
+            self._put(chunk.key, chunk)
+        for chunk in shared:
+            self._refer_back(chunk)
         self.seqno += 1
 
-    def _take_chunk(self, key: bytes, value: Value | None) -> Entry:
+    def _put(self, key: bytes, entry: Entry) -> None:
+        self.active.put(key, entry)
+        self._unsynced[key] = entry
+
+    def _refer_back(self, chunk: Chunk) -> None:
+        assert chunk.pointer is not None, "it is stored"
+        self._put(back_reference_key(chunk.pointer, chunk.key), b"")
+
+    def _take_chunk(self, key: bytes, value: NewValue | None) -> Entry:
         if type(value) is bytes:
             assert self._chunk_writer is not None, "a reader commits nothing"
             chunk = Chunk(key, value)
             self._chunk_writer.add(chunk)
+            return chunk
+        if type(value) is Shared:
+            assert self._chunk_writer is not None, "a reader commits nothing"
+            chunk = Chunk.at(key, value.pointer)
+            self._chunk_writer.hold(value.pointer)
+            self._refer_back(chunk)
             return chunk
         if value is not None:
             self.live_chunk_bytes += CHUNK_SIZE

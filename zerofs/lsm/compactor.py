@@ -12,7 +12,6 @@ from zerofs.lsm.format.names import SstId
 from zerofs.lsm.format.trees import META_PREFIX, SPACE_PREFIX
 from zerofs.lsm.names import SstNames
 from zerofs.lsm.options import LsmOptions
-from zerofs.lsm.ranges import KeyRanges
 from zerofs.lsm.registers import Changed, KnownRegisters, RegisterView
 from zerofs.lsm.runs import RunWriter
 from zerofs.lsm.storage import Storage
@@ -81,9 +80,9 @@ class Compactor:
             nonlocal changed
             merged = replace_runs(current.tree(tree.prefix), runs, result.run)
             after = current.with_trees(merged)
-            rows, changed = await RegisterView(self._storage, current).changed(_less(result.dropped), {})
-            if rows:
-                registers = await self._runs.put(current.token, rows, KeyRanges(), minted)
+            rows, ranges, changed = await RegisterView(self._storage, current).changed(_less(result.dropped), {})
+            if rows or ranges:
+                registers = await self._runs.put(current.token, rows, ranges, minted)
                 after = after.with_trees(after.tree(SPACE_PREFIX).with_newest(registers))
             return after
 

@@ -14,24 +14,20 @@ from functools import partial
 
 from zerofs.errors import FencedError, ReadOnlyError, ZerofsError
 from zerofs.lsm.checkpoints import Checkpoints
-from zerofs.lsm.chunk import Chunk
+from zerofs.lsm.chunk import Chunk, Shared
 from zerofs.lsm.chunkreader import ChunkReader, Source
 from zerofs.lsm.chunkwriter import ChunkWriter
 from zerofs.lsm.commits import Commits, Missing
 from zerofs.lsm.format.manifest import Checkpoint, Manifest
-from zerofs.lsm.format.pointer import Pointer
+from zerofs.lsm.format.pointer import IN_SST, Pointer
 from zerofs.lsm.format.rows import POINTER
 from zerofs.lsm.lookup import Lookup
 from zerofs.lsm.maintenance import Maintenance
-from zerofs.lsm.memtable import Value
+from zerofs.lsm.memtable import Entry, NewValue, Value
 from zerofs.lsm.options import LsmOptions
-from zerofs.lsm.reader import merge_slices
 from zerofs.lsm.signal import Signal
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.syncer import Syncer
-
-SCAN_SLICE_ROWS = 256
-"""Rows that a scan takes from each source at a time, at most."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -70,7 +66,7 @@ class Engine:
     # --- changes -----------------------------------------------------------------------------------------------
 
     def commit(
-        self, rows: Iterable[tuple[bytes, Value | None]], delete_ranges: Sequence[tuple[bytes, bytes]] = ()
+        self, rows: Iterable[tuple[bytes, NewValue | None]], delete_ranges: Sequence[tuple[bytes, bytes]] = ()
     ) -> None:
         """Apply one atomic operation: delete the ranges [start, stop), then put the rows (None deletes the key).
 
@@ -190,16 +186,32 @@ class Engine:
         return await self._lookup.steadily(partial(self._scan, start, stop, limit))
 
     async def _scan(self, start: bytes, stop: bytes, limit: int) -> list[tuple[bytes, Value]]:
-        found: list[tuple[bytes, Value]] = []
-        while start < stop and len(found) < limit:
-            count = min(SCAN_SLICE_ROWS, limit - len(found))
-            # atomic: memtables and trees of one instant, no await until both are taken
-            slices = self._commits.slices(start, stop, count)
-            view = self._lookup.tree(start)
-            slices.extend(await view.slices(start, stop, count))
-            rows, start = merge_slices(slices, stop)
-            found.extend((key, _scanned(kind, value)) for key, kind, value in rows)
-        return found[:limit]
+        return [(key, _scanned(kind, value)) for key, kind, value in await self._lookup.scan(start, stop, limit)]
+
+    async def shareable(self, keys: Sequence[bytes]) -> list[Shared | bytes | None]:
+        """What to put under other chunk keys so that they have what these have; None for those that have nothing.
+
+        A frame that is in a chunk SST is shared, and kept until the next flush although its own key may go; other data
+        is given as it is. Raises CorruptionError, UnavailableError, ReadOnlyError.
+        """
+        writer = self._writer
+        if writer is None:
+            raise ReadOnlyError("this mount is read-only")
+        return await self._lookup.steadily(partial(self._shareable, writer.chunk_writer, keys))
+
+    async def _shareable(self, writer: ChunkWriter, keys: Sequence[bytes]) -> list[Shared | bytes | None]:
+        found: list[Shared | bytes | None] = []
+        for key in keys:
+            entry = await self._lookup.find(key)
+            pointer = entry.pointer if type(entry) is Chunk and entry.stored else entry
+            if type(pointer) is Pointer and pointer.holder == IN_SST:
+                writer.hold(pointer)
+                found.append(Shared(pointer))
+            elif type(entry) is Chunk or type(entry) is Pointer:
+                found.append((await self._chunk_reader.read([entry]))[0])
+            else:
+                found.append(_encoded(entry))
+        return found
 
     # --- what the outside may know -----------------------------------------------------------------------------
 
@@ -266,6 +278,14 @@ class Engine:
             "index_cache": self._storage.indexes.statistics(),
             "disk_cache": disk.statistics() if disk is not None else None,
         }
+
+
+def _encoded(entry: Entry) -> bytes | None:
+    """A value as of now; None when there is none, or when it is a chunk that became a hole."""
+    if entry is None or isinstance(entry, bytes):
+        return entry
+    assert not isinstance(entry, Chunk), "chunks are read"
+    return entry.encode() or None
 
 
 def _scanned(kind: int, value: object) -> Value:

@@ -73,7 +73,7 @@ class Flusher:
 
             async def change(current: Manifest) -> Manifest:
                 nonlocal changed
-                rows, changed = await RegisterView(storage, current).changed(referred, names.sizes)
+                rows, ranges, changed = await RegisterView(storage, current).changed(referred, names.sizes)
                 after = replace(
                     current,
                     wal_mark=frozen.wal_id,
@@ -82,7 +82,7 @@ class Flusher:
                     trees=tuple(tree.with_newest(runs.get(tree.prefix)) for tree in current.trees),
                 )
                 if rows:
-                    registers = await self._runs.put(current.token, rows, KeyRanges(), minted)
+                    registers = await self._runs.put(current.token, rows, ranges, minted)
                     after = after.with_trees(after.tree(SPACE_PREFIX).with_newest(registers))
                 return after
 

@@ -10,11 +10,14 @@ from zerofs.lsm.format.pointer import Pointer, decode_pointer
 from zerofs.lsm.format.rows import POINTER
 from zerofs.lsm.format.trees import tree_of
 from zerofs.lsm.memtable import Entry
-from zerofs.lsm.reader import TreeView
+from zerofs.lsm.reader import TreeView, merge_slices
 from zerofs.lsm.sst import SstReader
 from zerofs.lsm.storage import Storage
 
 T = TypeVar("T")
+
+SCAN_SLICE_ROWS = 256
+"""Rows that a scan takes from each source at a time, at most."""
 
 Found = Entry | Pointer
 """What a key leads to: a value, a chunk in memory, or a pointer to one in the store."""
@@ -39,6 +42,22 @@ class Lookup:
         if row is None:
             return None
         return decode_pointer(row[2]) if row[1] == POINTER else row[2]
+
+    async def scan(self, start: bytes, stop: bytes, limit: int) -> list[tuple[bytes, int, object]]:
+        """At most `limit` rows (key, kind, value) with start <= key < stop, in key order, deletes left out.
+
+        Rows committed while the scan waits for the store may or may not be in it.
+        """
+        found: list[tuple[bytes, int, object]] = []
+        while start < stop and len(found) < limit:
+            count = min(SCAN_SLICE_ROWS, limit - len(found))
+            # atomic: memtables and trees of one instant, no await until both are taken
+            slices = self._commits.slices(start, stop, count)
+            view = self.tree(start)
+            slices.extend(await view.slices(start, stop, count))
+            rows, start = merge_slices(slices, stop)
+            found.extend(rows)
+        return found[:limit]
 
     def tree(self, key: bytes) -> TreeView:
         """The tree that a key belongs to, as it is in the current version."""

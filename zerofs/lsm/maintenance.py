@@ -73,6 +73,7 @@ class Maintenance:
         self._tight_at = commits.seqno
         """Nothing to do until something is committed above this."""
         self._collected_s = -COLLECT_EVERY_S
+        self._collection_wanted = False
         self._failing = False
         self._turn = trio.Lock()
         self._life = trio.CancelScope()
@@ -122,17 +123,21 @@ class Maintenance:
                 pause_s = min(2 * pause_s, PAUSE_S[1])
 
     async def _wait_for_work(self) -> bool:
-        """True when there is a new version, False when there is something to tighten and nobody writes."""
+        """True when there is a new version, or somebody wants a collection; False when there is something to tighten and nobody writes."""
         version = self._versions.current
-        while self._commits.seqno == self._tight_at:
-            await self._progress.wait()
-        while self._versions.current is version:
+        while True:
             seqno = self._commits.seqno
+            if self._collection_wanted:
+                return True
+            if seqno == self._tight_at:
+                await self._progress.wait()
+                continue
             with trio.move_on_after(TIGHTEN_AFTER_S):
                 await self._versions.changed.wait()
-            if self._versions.current is version and self._commits.seqno == seqno:
+            if self._versions.current is not version:
+                return True
+            if self._commits.seqno == seqno != self._tight_at:
                 return False
-        return True
 
     async def keep_up(self) -> None:
         """After a new version: merge until nothing needs it, repack what is half dead, collect if it is time."""
@@ -140,7 +145,7 @@ class Maintenance:
             while await self._compactor.compact_one():
                 self._progress.notify()  # writers may be waiting for it
             await self._repack(REPACK_SHARE, self._known.by_sst.keys() - self._repacked)
-            if trio.current_time() - self._collected_s >= COLLECT_EVERY_S:
+            if self._collection_wanted or trio.current_time() - self._collected_s >= COLLECT_EVERY_S:
                 await self._collect()
 
     async def tighten(self) -> None:
@@ -167,6 +172,11 @@ class Maintenance:
         async with self._turn:
             return await self._collect(dry_run=dry_run)
 
+    def want_collection(self) -> None:
+        """Let a pass of the collector come soon: something became garbage that no commit tells of."""
+        self._collection_wanted = True
+        self._progress.notify()
+
     @property
     def _written_by_others(self) -> int:
         """How many commits were not the repacker's."""
@@ -174,7 +184,9 @@ class Maintenance:
 
     async def _collect(self, *, dry_run: bool = False) -> Doomed:
         self._collected_s = trio.current_time()
-        return await self._collector.collect(dry_run=dry_run)
+        doomed = await self._collector.collect(dry_run=dry_run)
+        self._collection_wanted = self._collection_wanted and dry_run
+        return doomed
 
     async def _merge_everything(self) -> None:
         await self._syncer.flush()

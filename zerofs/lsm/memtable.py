@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sortedcontainers import SortedList
 
-from zerofs.lsm.chunk import Chunk
+from zerofs.lsm.chunk import Chunk, Shared
 from zerofs.lsm.ranges import KeyRanges
 
 
@@ -24,7 +24,10 @@ class Deferred(Protocol):
 
 
 Value = bytes | Deferred
-"""What a caller puts."""
+"""What a caller gets."""
+
+NewValue = Value | Shared
+"""What a caller puts; a shared frame under chunk keys only."""
 
 Entry = bytes | Deferred | Chunk | None
 """What a memtable holds; None is a delete that hides older sources."""

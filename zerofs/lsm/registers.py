@@ -9,6 +9,7 @@ from zerofs.lsm.format.names import SstId, sst_name
 from zerofs.lsm.format.register import (
     REGISTERS,
     Register,
+    back_references,
     decode_register,
     encode_register,
     parse_register_key,
@@ -16,6 +17,7 @@ from zerofs.lsm.format.register import (
 )
 from zerofs.lsm.format.rows import DELETE, PUT, Row
 from zerofs.lsm.format.trees import SPACE_PREFIX
+from zerofs.lsm.ranges import KeyRanges
 from zerofs.lsm.reader import TreeView, merge_slices
 from zerofs.lsm.sst import SstReader
 from zerofs.lsm.storage import Storage
@@ -44,13 +46,17 @@ class RegisterView:
                 assert type(value) is bytes, "trees hold encoded rows"
                 yield parse_register_key(key), decode_register(value)
 
-    async def changed(self, changes: Mapping[SstId, int], sizes: Mapping[SstId, int]) -> tuple[list[Row], "Changed"]:
-        """The rows that add `changes` (bytes, negative for less) to the registers, in key order, and what they say.
+    async def changed(
+        self, changes: Mapping[SstId, int], sizes: Mapping[SstId, int]
+    ) -> tuple[list[Row], KeyRanges, "Changed"]:
+        """What adds `changes` (bytes, negative for less) to the registers, and what they say then.
 
+        Rows in key order, and range deletes: the back-references of SSTs that nothing points into any more.
         `sizes`: frame bytes of SSTs that have no register yet; asked from the store for one that is not in it.
         Raises CorruptionError when a register would fall below zero.
         """
         rows: list[Row] = []
+        ranges = KeyRanges()
         after: dict[SstId, Register | None] = {}
         for sst, change in sorted(changes.items()):
             before = await self.get(sst)
@@ -61,13 +67,16 @@ class RegisterView:
                 after[sst] = None
                 if before is not None:
                     rows.append((register_key(sst), DELETE, b""))
+                start, stop = back_references(sst)
+                if any(piece.rows for piece in await self._view.slices(start, stop, 1)):
+                    ranges.add(start, stop)
                 continue
             size = before.frame_bytes if before is not None else sizes.get(sst)
             if size is None:
                 size = (await chunk_sst_header(self._storage, sst)).first_length
             after[sst] = register = Register(live_bytes, size)
             rows.append((register_key(sst), PUT, encode_register(register)))
-        return rows, after
+        return rows, ranges, after
 
 
 async def chunk_sst_header(storage: Storage, sst: SstId) -> Header:

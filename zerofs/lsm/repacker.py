@@ -15,7 +15,7 @@ from zerofs.lsm.commits import Commits, Missing
 from zerofs.lsm.format.header import HEADER_SIZE
 from zerofs.lsm.format.names import SstId, sst_name
 from zerofs.lsm.format.pointer import IN_SST, Pointer
-from zerofs.lsm.format.register import Register
+from zerofs.lsm.format.register import Register, back_references, parse_back_reference
 from zerofs.lsm.format.sst import MAX_DIRECTORY_SIZE, DirectoryEntry, decode_directory, place
 from zerofs.lsm.lookup import Found, Lookup
 from zerofs.lsm.names import SstNames
@@ -30,12 +30,18 @@ from zerofs.world import Lane
 PASS_SIZE_BYTES = 256 * MIB
 """Bytes that one pass moves, at most; one victim may be larger."""
 
+SHARERS_AT_ONCE = 1024
+
+
+Holder = tuple[Pointer, list[bytes]]
+"""A frame's place, and the keys that point to it now; the first one is to stand in the directory."""
+
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Move:
-    """A frame that moves: its key, where it is, its ciphertext."""
+    """A frame that moves: the keys that point to it, where it is, its ciphertext."""
 
-    key: bytes
+    keys: list[bytes]
     pointer: Pointer
     frame: bytes
 
@@ -110,18 +116,33 @@ class Repacker:
         self._storage.metrics.add("repacked_ssts", len(victims))
         return moved
 
-    async def _live(self, sst: SstId, register: Register) -> list[list[tuple[bytes, Pointer]]]:
-        """Key and pointer of every frame that is referred to now, in batches of about a quarter of an SST."""
-        batches: list[list[tuple[bytes, Pointer]]] = []
+    async def _live(self, sst: SstId, register: Register) -> list[list[Holder]]:
+        """Every frame that is referred to now, in batches of about a quarter of an SST."""
+        batches: list[list[Holder]] = []
         size = 0
+        sharers = await self._sharers(sst)
         for key, pointer in await self._directory(sst, register):
-            if _pointer_of(await self._lookup.find(key)) == pointer:
+            keys = [key, *sharers.get(pointer.offset, ())]
+            keys = [key for key in keys if _pointer_of(await self._lookup.find(key)) == pointer]
+            if keys:
                 if not batches or size >= self._options.chunk_sst_size_bytes // 4:
                     batches.append([])
                     size = 0
-                batches[-1].append((key, pointer))
+                batches[-1].append((pointer, keys))
                 size += pointer.length
         return batches
+
+    async def _sharers(self, sst: SstId) -> dict[int, list[bytes]]:
+        """The further keys of frames in a chunk SST, by offset. Some of them may point elsewhere by now."""
+        sharers: dict[int, list[bytes]] = {}
+        start, stop = back_references(sst)
+        while start < stop:
+            rows = await self._lookup.scan(start, stop, SHARERS_AT_ONCE)
+            for row_key, _, _ in rows:
+                offset, key = parse_back_reference(row_key)
+                sharers.setdefault(offset, []).append(key)
+            start = rows[-1][0] + b"\0" if len(rows) == SHARERS_AT_ONCE else stop
+        return sharers
 
     async def _directory(self, sst: SstId, register: Register) -> list[tuple[bytes, Pointer]]:
         """Key and place of every frame in a chunk SST."""
@@ -147,9 +168,9 @@ class Repacker:
             offset += entry.length
         return found
 
-    async def _fetch(self, batch: Sequence[tuple[bytes, Pointer]]) -> list[Move]:
+    async def _fetch(self, batch: Sequence[Holder]) -> list[Move]:
         moves: list[Move] = []
-        wanted = list(enumerate(pointer for _, pointer in batch))
+        wanted = [(position, pointer) for position, (pointer, _) in enumerate(batch)]
         for span in plan_spans(wanted, self._options.read_gap_bytes, self._options.read_span_bytes):
             body = await self._storage.get_part(span.name, span.start, span.stop - span.start)
             for position, pointer in span.wanted:
@@ -157,30 +178,37 @@ class Repacker:
                 frame = body[start : start + pointer.length]
                 if frame_nonce(frame) != pointer.nonce:
                     raise CorruptionError(f"{span.name} at byte {pointer.offset}: not the frame that its row names")
-                moves.append(Move(key=batch[position][0], pointer=pointer, frame=frame))
+                moves.append(Move(keys=batch[position][1], pointer=pointer, frame=frame))
         return moves
 
     async def _store(self, moves: Sequence[Move], size: int) -> int:
         """One new chunk SST, and the pointers of those frames that are still referred to as they were."""
-        chunks = [Chunk.at(move.key, move.pointer, move.frame) for move in sorted(moves, key=lambda move: move.key)]
-        before = {chunk.key: chunk.pointer for chunk in chunks}
+        moves = sorted(moves, key=lambda move: move.keys[0])
+        firsts = [Chunk.at(move.keys[0], move.pointer, move.frame) for move in moves]
         try:
-            await put_chunk_sst(self._storage, self._names, chunks)
+            await put_chunk_sst(self._storage, self._names, firsts)
         finally:
             self._chunk_writer.pending_bytes -= size
+        others: list[Chunk] = []
+        before: dict[bytes, Pointer] = {}
+        for move, first in zip(moves, firsts, strict=True):
+            assert first.pointer is not None, "it was stored just now"
+            others += [Chunk.at(key, first.pointer) for key in move.keys[1:]]
+            before.update(dict.fromkeys(move.keys, move.pointer))
         self._storage.world.reached("repack_after_sst_before_pointers")
         while True:
             version = self._versions.current
-            in_trees = {chunk.key: await self._lookup.find(chunk.key) for chunk in chunks}
+            in_trees = {key: await self._lookup.find(key) for key in before}
             if version is self._versions.current:
                 break
         # atomic: the memtables are asked again, and nothing else changes between that and the commit
-        same = [chunk for chunk in chunks if self._now(chunk.key, in_trees[chunk.key]) == before[chunk.key]]
+        still = {key for key, pointer in before.items() if self._now(key, in_trees[key]) == pointer}
+        same = [chunk for chunk in (*firsts, *others) if chunk.key in still]
         if not same:
             return 0
-        self._commits.repoint(same)
+        self._commits.repoint(same, [chunk for chunk in others if chunk.key in still])
         pointers = [pointer for chunk in same if (pointer := chunk.pointer) is not None]
-        self._names.hold((pointers[0].epoch, pointers[0].number))
+        self._chunk_writer.hold(pointers[0])
         self.commits += 1
         self._committed()
         return sum(pointer.length for pointer in pointers)

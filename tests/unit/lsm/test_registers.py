@@ -77,7 +77,7 @@ async def test_no_register_falls_below_zero(bed):
     view = RegisterView(bed.storage(), (await registers(bed))[1])
     with pytest.raises(CorruptionError, match="fall to -1"):
         await view.changed({(1, 1): -1}, {})
-    rows, after = await view.changed({(1, 1): 5, (1, 2): 0}, {(1, 1): 9})
+    rows, _, after = await view.changed({(1, 1): 5, (1, 2): 0}, {(1, 1): 9})
     assert after == {(1, 1): Register(5, 9), (1, 2): None}
     assert [parse_register_key(key) for key, _, _ in rows] == [(1, 1)]
 

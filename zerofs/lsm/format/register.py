@@ -1,10 +1,15 @@
-"""Registers: how much of a chunk SST the chunk tree refers to (docs/format/objects.md, decision 0009).
+"""Registers and back-references: how much of a chunk SST is referred to, and by whom (docs/format/objects.md, 0009).
 
+Register
     key     `spaceL` ‖ epoch, u32 big-endian ‖ counter, u64 big-endian
     value   live bytes, u64 little-endian ‖ frame bytes, u64 little-endian
 
 Live bytes are the sum of the frame lengths of all pointer rows in the runs of the chunk tree, hidden rows included.
 There is no row for an SST that nothing refers to.
+
+Back-reference: a frame has one more key than the one in the directory of its SST.
+    key     `spaceB` ‖ epoch, u32 big-endian ‖ counter, u64 big-endian ‖ offset, u32 big-endian ‖ the other key
+    value   empty
 """
 
 import struct
@@ -13,13 +18,16 @@ from typing import NamedTuple, final
 
 from zerofs.errors import CorruptionError
 from zerofs.lsm.format.names import MAX_COUNTER, MAX_EPOCH, SstId
-from zerofs.lsm.format.pointer import IN_SST, decode_pointer
+from zerofs.lsm.format.pointer import IN_SST, Pointer, decode_pointer
 from zerofs.lsm.format.rows import POINTER, Row
 
 REGISTERS = (b"spaceL", b"spaceM")
 """The key range of all registers."""
 
+_BACK_REFERENCE = b"spaceB"
+
 _KEY = struct.Struct(">6sIQ")
+_OFFSET = struct.Struct(">I")
 _VALUE = struct.Struct("<QQ")
 
 
@@ -59,6 +67,25 @@ def decode_register(value: bytes) -> Register:
     if not register.live_bytes:
         raise CorruptionError("a register with nothing live")
     return register
+
+
+def back_reference_key(pointer: Pointer, key: bytes) -> bytes:
+    """The key of the row that says: `key`, too, points to this frame."""
+    return _KEY.pack(_BACK_REFERENCE, pointer.epoch, pointer.number) + _OFFSET.pack(pointer.offset) + key
+
+
+def back_references(sst: SstId) -> tuple[bytes, bytes]:
+    """The key range of all back-references into a chunk SST."""
+    epoch, counter = sst
+    return _KEY.pack(_BACK_REFERENCE, epoch, counter), _KEY.pack(_BACK_REFERENCE, epoch, counter + 1)
+
+
+def parse_back_reference(key: bytes) -> tuple[int, bytes]:
+    """Offset of the frame, and the key that points to it, of one back-reference. Raises CorruptionError."""
+    start = _KEY.size + _OFFSET.size
+    if len(key) <= start or not key.startswith(_BACK_REFERENCE):
+        raise CorruptionError("a row among the back-references has a key of another form")
+    return _OFFSET.unpack_from(key, _KEY.size)[0], key[start:]
 
 
 def referred_bytes(rows: Iterable[Row]) -> dict[SstId, int]:
