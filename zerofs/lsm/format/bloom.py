@@ -16,6 +16,8 @@ from zerofs.errors import CorruptionError
 
 BITS_PER_KEY = 10
 PROBES = 7
+"""`build_bloom` is written out for so many."""
+
 MAX_FILTER_SIZE = 1 << 24
 
 
@@ -29,15 +31,17 @@ def build_bloom(keys: Iterable[bytes], count: int) -> bytes:
     bits = max(64, count * BITS_PER_KEY)
     size = min((bits + 7) // 8, MAX_FILTER_SIZE)
     bits = size * 8
-    table = bytearray(size)
+    # One digit a bit, one conversion at the end, and no loop over the probes: faster than setting bits one by one.
+    digits = bytearray(b"0") * bits
+    one = ord("1")
     for key in keys:
         h = hash_key(key)
-        position, step = h & 0xFFFFFFFF, (h >> 32) | 1
-        for _ in range(PROBES):
-            bit = position % bits
-            table[bit >> 3] |= 1 << (bit & 7)
-            position += step
-    return bytes((PROBES,)) + bytes(table)
+        a, step = h & 0xFFFFFFFF, (h >> 32) | 1
+        b, c, d, e, f, g = a + step, a + 2 * step, a + 3 * step, a + 4 * step, a + 5 * step, a + 6 * step
+        digits[a % bits] = digits[b % bits] = digits[c % bits] = digits[d % bits] = one
+        digits[e % bits] = digits[f % bits] = digits[g % bits] = one
+    digits.reverse()
+    return bytes((PROBES,)) + int(digits, 2).to_bytes(size, "little")
 
 
 def check_bloom(bloom: bytes, what: str) -> None:

@@ -65,7 +65,9 @@ class Rows(Sequence[Row]):
         return self._keys[index], self._kinds[index], self._values[starts[index] : starts[index + 1]]
 
     def __iter__(self) -> Iterator[Row]:
-        return map(self.__getitem__, range(len(self._keys)))
+        values, starts = self._values, self._value_starts
+        cut = map(values.__getitem__, map(slice, starts, starts[1:]))
+        return zip(self._keys, self._kinds, cut, strict=True)
 
     def find(self, key: bytes) -> Row | None:
         """The row of exactly this key."""
