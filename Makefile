@@ -18,7 +18,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 HELPERDIR ?= /sbin
 
-.PHONY: help setup system mount umount test test-slow minio check sim bench docs lock install uninstall
+.PHONY: help setup system mount umount test test-slow minio check sim mutations figures bench docs lock install uninstall
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -85,7 +85,16 @@ mount: setup ## mount an encrypted directory at ./mnt, or MOUNT=DIR
 	@echo "store files in $(MOUNT); unmount with: make umount$(if $(filter-out mnt,$(MOUNT)), MOUNT='$(MOUNT)')"
 
 umount: ## store everything and unmount ./mnt, or MOUNT=DIR
-	@$(RUN)/zerofs umount "$(MOUNT)" || { code=$$?; (( code == 20 )) && ! mountpoint -q "$(MOUNT)" || exit $$code; }
+	@if $(RUN)/zerofs status "$(MOUNT)" >/dev/null 2>&1; then \
+		$(RUN)/zerofs umount "$(MOUNT)"; \
+	else \
+		code=0; said=$$($(RUN)/zerofs umount "$(MOUNT)" 2>&1) || code=$$?; \
+		if (( code == 20 )) && ! mountpoint -q "$(MOUNT)"; then \
+			echo "$(MOUNT) is not mounted"; \
+		elif (( code )); then \
+			echo "$$said" >&2; exit $$code; \
+		fi; \
+	fi
 
 test: setup minio ## run the tests
 	@$(RUN)/pytest -n auto -m "not slow"
@@ -106,6 +115,12 @@ check: setup ## format, lint, types, floors, documentation
 
 sim: setup ## simulate crashes and faults: SEED=N replays one seed, SEEDS=N runs fresh ones
 	@$(RUN)/python -m zerofs.testing.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),50))
+
+mutations: setup ## remove guards one by one; a test must fail for each
+	@$(RUN)/python -m tests.mutations
+
+figures: setup ## count what the engine costs: requests, bytes, space, stalls
+	@$(RUN)/python -m benches.figures
 
 bench: setup ## measure, against the null filesystem and the plain directory
 	@$(RUN)/python -m benches

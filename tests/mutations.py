@@ -123,9 +123,30 @@ MUTATIONS = (
     Mutation(
         "a claim that was overtaken and collected is noticed by the floor",
         LSM + "manifests.py",
-        "if newest is None and await self.floor.get() > manifest.manifest_id:",
+        "if await self.floor.get() > (newest or manifest).manifest_id:",
         "if False:",
-        (UNIT + "test_faults.py",),
+        (UNIT + "test_races.py",),
+    ),
+    Mutation(
+        "an accepted roll-back raises the floor to its claim",
+        LSM + "recovery.py",
+        "            await manifests.floor.raise_to(manifest_id, epoch)\n",
+        "",
+        (UNIT + "test_races.py",),
+    ),
+    Mutation(
+        "an edit that was cut off is looked for before the next",
+        LSM + "versions.py",
+        "            await self._resolve_doubt()\n",
+        "",
+        (UNIT + "test_races.py",),
+    ),
+    Mutation(
+        "what is shared is held in the instant in which it is known to be live",
+        LSM + "engine.py",
+        "if version is self._current() and all(map(self._lookup.is_newest, keys, entries)):",
+        "if True:",
+        (UNIT + "test_races.py",),
     ),
     Mutation(
         "the tokens of older epochs stay until their WAL objects are flushed",
@@ -170,18 +191,11 @@ MUTATIONS = (
         (UNIT + "test_maintenance.py",),
     ),
     Mutation(
-        "fences make a stalled writer's next append fail",
-        LSM + "recovery.py",
-        "        if slot <= claimed.wal_mark:\n",
-        "        if False:\n",
-        (UNIT + "test_faults.py",),
-    ),
-    Mutation(
         "the epoch is checked again after the fence",
         LSM + "recovery.py",
-        "        raise\n    await _check_epoch(manifests, claimed)\n",
-        "        raise\n",
-        (UNIT + "test_faults.py",),
+        "await _fence(storage, manifests, claimed)\n        await _check_epoch(manifests, claimed)\n",
+        "await _fence(storage, manifests, claimed)\n",
+        (UNIT + "test_races.py",),
     ),
 )
 

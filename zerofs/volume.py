@@ -8,23 +8,22 @@ business.
 """
 
 import contextlib
-import gc
 import logging
 import os
 import socket
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import trio
 
+from zerofs.admin import checkpoints
 from zerofs.cache.disk import DiskCache
 from zerofs.config.settings import Settings
 from zerofs.crypto.kdf import Purpose
 from zerofs.crypto.secret import Secret
-from zerofs.errors import KeyMissingError, NoVolumeError
+from zerofs.errors import KeyMissingError, NoVolumeError, RollbackError
 from zerofs.fs.filesystem import Filesystem
 from zerofs.fs.options import FilesystemOptions
 from zerofs.keys import vault
@@ -34,7 +33,7 @@ from zerofs.lsm.compaction.messages import Setup
 from zerofs.lsm.compaction.worker import ChildWorker, InlineWorker, Worker
 from zerofs.lsm.engine import Engine
 from zerofs.lsm.format.manifest import WriterInfo
-from zerofs.lsm.format.names import MANIFEST_PREFIX, SST_PREFIX, WAL_PREFIX
+from zerofs.lsm.format.names import FLOOR_NAME, MANIFEST_PREFIX, SST_PREFIX, WAL_PREFIX, is_manifest_name
 from zerofs.lsm.manifests import ManifestStore
 from zerofs.lsm.opening import open_engine
 from zerofs.lsm.options import LsmOptions
@@ -44,6 +43,7 @@ from zerofs.lsm.witness import Places, Witness
 from zerofs.objectstore import probe
 from zerofs.objectstore.api import ObjectStore
 from zerofs.objectstore.open import open_store
+from zerofs.process import tune_interpreter
 from zerofs.telemetry.metrics import Metrics
 from zerofs.transform.compression import Compression
 from zerofs.transform.frame import Kind
@@ -55,19 +55,16 @@ log = logging.getLogger(__name__)
 MEMORY_URL = "memory://"
 """The address of every volume that ends with its process: nothing to remember, nothing to cache on disk."""
 
-GC_THRESHOLDS = (50_000, 20, 100)
-"""New objects before the youngest are looked at, then how often the older ones are."""
-
-SWITCH_INTERVAL_S = 0.0005
-"""How long a thread may keep the interpreter while a request waits. Python's own 5 ms would show in every request."""
-
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class OpenOptions:
     """How to open a volume. `mountpoint` is told to whoever takes the volume over later."""
 
     read_only: bool = False
-    take_over: bool = False
+    checkpoint: str | None = None
+    """Name or id of the one to show; only for reading."""
+    create: bool = True
+    """Make a volume where nothing is."""
     accept_rollback: bool = False
     mountpoint: str = ""
 
@@ -91,10 +88,24 @@ class Volume:
         """Return when everything accepted so far is in the store. Raises FencedError, UnavailableError."""
         await self.fs.flush_all()
 
+    async def checkpoint(self, action: object, name: object) -> dict[str, Any]:
+        """See `admin.checkpoints.change`."""
+        return await checkpoints.change(self.engine, action, name)
+
+    async def collect(self, *, dry_run: bool) -> dict[str, Any]:
+        """See `admin.checkpoints.collect`."""
+        return await checkpoints.collect(self.engine, dry_run=dry_run)
+
+    @property
+    def lifetime(self) -> Callable[[], float] | None:
+        """How long answers stay true, in seconds, for a follower; None where nothing changes behind our back."""
+        follower = self.engine.follower
+        return None if follower is None else lambda: follower.holds_s
+
     def status(self) -> dict[str, Any]:
         """What `zerofs status` shows: numbers, ids and states; no file name, no content, no key."""
         world, oldest_ns = self._storage.world, self.engine.oldest_unsynced_ns
-        failure = self.engine.failure
+        failure, follower = self.engine.failure, self.engine.follower
         return {
             "pid": os.getpid(),
             "mountpoint": self._mountpoint,
@@ -106,6 +117,8 @@ class Volume:
             "dirty_bytes": self.engine.dirty_bytes,
             "oldest_unsynced_s": 0.0 if oldest_ns is None else (world.monotonic_ns() - oldest_ns) / NS_PER_S,
             "uptime_s": (world.monotonic_ns() - self._opened_ns) / NS_PER_S,
+            **({} if follower is None else {"shown_age_s": follower.age_ns / NS_PER_S}),
+            **({} if follower is None else {"poll_interval_s": follower.interval_s}),
             "engine": self.engine.statistics(),
             "metrics": self._storage.metrics.snapshot(),
         }
@@ -117,17 +130,6 @@ class Volume:
         if self.fs.data_lost:
             return "a write was refused and its data is lost; the log names the inode"
         return self._storage.trouble
-
-
-def _tune_interpreter() -> None:
-    """Settings of the process that serves requests. Idempotent.
-
-    Memtables and caches hold hundreds of thousands of objects without cycles: at Python's own thresholds the cycle
-    collector takes a third of the time of a create, and its full passes stall requests.
-    """
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.set_threshold(*GC_THRESHOLDS)
-    gc.freeze()
 
 
 @asynccontextmanager
@@ -142,11 +144,49 @@ async def open_volume(
     Raises:
         StoreUnsuitableError, ObjectStoreError: the store cannot be used.
         WrongPasswordError, KeyMissingError, NoVolumeError: the volume does not open, or may not be created here.
-        CorruptionError, RollbackError: what is stored is not what was written.
+        CorruptionError, RollbackError: what is stored is not what was written, or not what this host has seen.
+        UnsupportedFormatError: it was written by a newer zerofs.
+        ConfigError: what this host has seen cannot be read.
         FencedError: another writer was faster.
     """
-    _tune_interpreter()
+    tune_interpreter()
     opened_ns = world.monotonic_ns()
+    async with (
+        _open_storage(settings, password, options, world) as (storage, worker),
+        _open_engine(storage, worker, settings, options) as engine,
+        _open_filesystem(engine, storage, settings, options) as fs,
+    ):
+        yield Volume(fs=fs, engine=engine, storage=storage, mountpoint=options.mountpoint, recovered_ns=opened_ns)
+    # Only now: an error inside the engine's block would keep it from storing what can be stored.
+    fs.require_nothing_lost()
+
+
+@asynccontextmanager
+async def open_bare(settings: Settings, password: Secret, options: OpenOptions, world: World) -> AsyncIterator[Engine]:
+    """Open a volume without its filesystem, for commands on the whole of it. Closes and raises as `open_volume`."""
+    async with (
+        _open_storage(settings, password, options, world) as (storage, worker),
+        _open_engine(storage, worker, settings, options) as engine,
+    ):
+        yield engine
+
+
+@asynccontextmanager
+async def open_objects(
+    settings: Settings, password: Secret, world: World, *, accept_rollback: bool = False
+) -> AsyncIterator[Storage]:
+    """The objects of a volume and the keys to them, without an engine: for looking at what is stored itself."""
+    uncached = replace(settings, cache=replace(settings.cache, disk_size_bytes=0))
+    options = OpenOptions(read_only=True, create=False, accept_rollback=accept_rollback)
+    async with _open_storage(uncached, password, options, world) as (storage, _):
+        yield storage
+
+
+@asynccontextmanager
+async def _open_storage(
+    settings: Settings, password: Secret, options: OpenOptions, world: World
+) -> AsyncIterator[tuple[Storage, Worker]]:
+    """From the store's address to everything that the engine works with."""
     metrics = Metrics()
     async with contextlib.aclosing(open_store(settings.storage.url, settings.aws, world, metrics)) as store:
         if not options.read_only:
@@ -155,9 +195,8 @@ async def open_volume(
         else:
             bucket_id = await probe.read_bucket_id(store)
         keyring = await _unseal_or_create(store, world, password, settings, options)
-        if store.url != MEMORY_URL:
-            Places(settings.state_dir).remember(store.url, keyring.volume_id)
         try:
+            _check_place(store.url, keyring, settings, options)
             async with _open_caches(settings, bucket_id, world, options) as disk_cache:
                 storage = Storage(
                     store=store,
@@ -168,11 +207,7 @@ async def open_volume(
                     cache_memory_bytes=engine_options(settings).cache_memory_bytes,
                     disk_cache=disk_cache,
                 )
-                worker = _make_worker(storage, keyring, settings)
-                async with _open_filesystem(storage, worker, settings, options) as (engine, fs):
-                    yield Volume(
-                        fs=fs, engine=engine, storage=storage, mountpoint=options.mountpoint, recovered_ns=opened_ns
-                    )
+                yield storage, _make_worker(storage, keyring, settings)
         finally:
             keyring.wipe()
 
@@ -220,6 +255,7 @@ def engine_options(settings: Settings) -> LsmOptions:
         part_chunks_size_bytes=min(16 * MIB, dirty // 4),
         dirty_limit_bytes=dirty,
         cache_memory_bytes=memory * 2 // 3,
+        poll_interval_s=settings.lsm.poll_interval_s,
     )
 
 
@@ -229,7 +265,7 @@ async def _unseal_or_create(
     """The volume's keys. Where there is nothing at all a volume is made; anything in between is refused by name."""
     if await vault.exists(store):
         keyring = await vault.unseal(store, world, password)
-        if not await store.list(MANIFEST_PREFIX):
+        if not any(is_manifest_name(info.name) for info in await store.list(MANIFEST_PREFIX)):
             await _check_unborn(store, keyring, settings)
         return keyring
     if await _has_objects(store, (MANIFEST_PREFIX, WAL_PREFIX, SST_PREFIX)):
@@ -237,6 +273,8 @@ async def _unseal_or_create(
             f"{store.url} holds a volume's objects but not its {SIDECAR_NAME}. Without that object the data cannot be "
             f"opened by anybody: restore {SIDECAR_NAME} from a backup of the bucket, or from an older object version"
         )
+    if not options.create:
+        raise NoVolumeError(f"there is no volume at {store.url}")
     if options.read_only:
         raise NoVolumeError(f"there is no volume at {store.url}, and a read-only mount creates none")
     if Places(settings.state_dir).knows(store.url) and not options.accept_rollback:
@@ -250,9 +288,9 @@ async def _unseal_or_create(
 
 async def _check_unborn(store: ObjectStore, keyring: Keyring, settings: Settings) -> None:
     """A key without any manifest is a volume whose creation was interrupted, or one that somebody emptied."""
-    if await _has_objects(store, (WAL_PREFIX, SST_PREFIX)):
+    if await _has_objects(store, (WAL_PREFIX, SST_PREFIX, FLOOR_NAME)):
         raise NoVolumeError(
-            f"{store.url} has {SIDECAR_NAME} and data objects but no manifest: restore the objects below "
+            f"{store.url} has {SIDECAR_NAME} and other objects but no manifest: restore the objects below "
             f"{MANIFEST_PREFIX} from a backup; nothing was changed"
         )
     if Witness(settings.state_dir, keyring.volume_id).load() is not None:
@@ -260,6 +298,26 @@ async def _check_unborn(store: ObjectStore, keyring: Keyring, settings: Settings
             f"{store.url} has {SIDECAR_NAME} but no other object of a volume that this host has seen with data: "
             "restore the bucket from a backup; nothing was changed"
         )
+
+
+def _check_place(url: str, keyring: Keyring, settings: Settings, options: OpenOptions) -> None:
+    """Refuse another volume than the one that this host has seen at the address. Raises RollbackError, ConfigError."""
+    if url == MEMORY_URL:
+        return
+    places = Places(settings.state_dir)
+    known, found = places.volume_at(url), keyring.volume_id.hex()
+    if known and known != found and not options.accept_rollback:
+        raise RollbackError(
+            f"{url} holds the volume {found}, but this host has seen the volume {known} there: is it the right bucket, "
+            "the right disk? If the volume was exchanged on purpose, start once with --accept-rollback"
+        )
+
+
+def _remember_place(url: str, volume_id: bytes, settings: Settings, options: OpenOptions) -> None:
+    """Only once the volume is open: a key alone may have been put there by mistake. A look changes nothing."""
+    places = Places(settings.state_dir)
+    if url != MEMORY_URL and not (places.volume_at(url) and options.read_only):
+        places.remember(url, volume_id)
 
 
 async def _has_objects(store: ObjectStore, prefixes: tuple[str, ...]) -> bool:
@@ -295,18 +353,19 @@ async def _open_caches(
 
 
 @asynccontextmanager
-async def _open_filesystem(
+async def _open_engine(
     storage: Storage, worker: Worker, settings: Settings, options: OpenOptions
-) -> AsyncIterator[tuple[Engine, Filesystem]]:
+) -> AsyncIterator[Engine]:
     writer = WriterInfo(host=socket.gethostname(), pid=os.getpid(), mountpoint=options.mountpoint)
     witness = Witness(settings.state_dir, storage.volume_id)
     manifests = ManifestStore(storage)
-    newest = await manifests.latest()
-    if newest is None:
-        if options.read_only:
-            raise NoVolumeError(f"there is no volume at {storage.store.url} yet: mount it for writing once")
-        await create_volume(storage, manifests, writer)
-    elif not newest.closed and not options.read_only:
+    with storage.opening():
+        newest = await manifests.latest()
+        if newest is None:
+            if options.read_only or not options.create:
+                raise NoVolumeError(f"there is no volume at {storage.store.url} yet: mount it for writing once")
+            await create_volume(storage, manifests, writer)
+    if newest is not None and not newest.closed and not options.read_only:
         age_s = max(0, storage.world.now_ns() - newest.created_at_ns) / NS_PER_S
         log.warning(
             "taking the volume over from pid %d on %s (mountpoint %s), which last wrote a manifest %s ago and did not "
@@ -322,20 +381,31 @@ async def _open_filesystem(
         writer=writer,
         witness=witness,
         read_only=options.read_only,
+        checkpoint=options.checkpoint,
         accept_rollback=options.accept_rollback,
         worker=worker,
     ) as engine:
-        fs_options = FilesystemOptions(
-            max_size_bytes=settings.filesystem.max_size_bytes,
-            read_only=options.read_only,
-            root_uid=os.getuid(),
-            root_gid=os.getgid(),
-            writeback_interval_s=settings.lsm.sync_interval_s,
-        )
-        fs = await Filesystem.mount(engine, fs_options, storage.world)
-        async with trio.open_nursery() as nursery:
-            if not options.read_only:
-                await nursery.start(fs.run)
-            yield engine, fs
-            fs.retire()
-            nursery.cancel_scope.cancel()
+        _remember_place(storage.store.url, storage.volume_id, settings, options)
+        yield engine
+
+
+@asynccontextmanager
+async def _open_filesystem(
+    engine: Engine, storage: Storage, settings: Settings, options: OpenOptions
+) -> AsyncIterator[Filesystem]:
+    fs_options = FilesystemOptions(
+        max_size_bytes=settings.filesystem.max_size_bytes,
+        read_only=options.read_only,
+        root_uid=os.getuid(),
+        root_gid=os.getgid(),
+        writeback_interval_s=settings.lsm.sync_interval_s,
+    )
+    fs = await Filesystem.mount(engine, fs_options, storage.world)
+    async with trio.open_nursery() as nursery:
+        if options.read_only:
+            nursery.start_soon(engine.follow, fs.prepare_renewal)
+        else:
+            await nursery.start(fs.run)
+        yield fs
+        fs.retire()
+        nursery.cancel_scope.cancel()

@@ -9,7 +9,6 @@ import struct
 
 from zerofs.errors import CorruptionError
 
-_U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _I64 = struct.Struct("<q")
@@ -35,10 +34,6 @@ class Reader:
     def u8(self) -> int:
         """One byte."""
         return self._data[self._advance(1)]
-
-    def u16(self) -> int:
-        """Two bytes, little-endian."""
-        return int(_U16.unpack_from(self._data, self._advance(2))[0])
 
     def u32(self) -> int:
         """Four bytes, little-endian."""
@@ -103,11 +98,6 @@ class Writer:
     def u8(self, value: int) -> "Writer":
         """One byte."""
         self._parts.append(value.to_bytes(1, "little"))
-        return self
-
-    def u16(self, value: int) -> "Writer":
-        """Two bytes, little-endian."""
-        self._parts.append(_U16.pack(value))
         return self
 
     def u32(self, value: int) -> "Writer":

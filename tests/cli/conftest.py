@@ -49,15 +49,18 @@ class Home:
         return [sys.executable, "-m", "zerofs", *map(str, arguments)]
 
     def run(self, *arguments, stdin=""):
-        """Run `zerofs` in this process, which saves the time to start another; `stdin` is text for a pipe."""
+        """Run `zerofs` in this process, which saves the time to start another; `stdin` is what a pipe would give."""
         out, err = io.StringIO(), io.StringIO()
         with (
             pytest.MonkeyPatch.context() as patch,
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
             contextlib.chdir(self.folder),
+            tempfile.TemporaryFile("w+") as piped,
         ):
-            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+            piped.write(stdin)
+            piped.seek(0)
+            patch.setattr(sys, "stdin", piped)
             for name in set(os.environ) - set(self.environ):
                 patch.delenv(name)
             for name, value in self.environ.items():

@@ -10,7 +10,21 @@ from zerofs.cli.app import app
 from zerofs.cli.docs import markdown
 from zerofs.config import schema
 
-COMMANDS = ["init", "run", "mount", "umount", "flush", "status", "change-password"]
+COMMANDS = [
+    *("init", "run", "mount", "umount", "flush", "status", "change-password", "collect", "fsck"),
+    *(f"checkpoint {name}" for name in ("create", "list", "info", "delete", "restore")),
+]
+
+
+def all_commands():
+    """Every command by its words; those of a group by both."""
+    found = {}
+    for name, command in typer.main.get_command(app).commands.items():
+        if hasattr(command, "commands"):
+            found |= {f"{name} {below}": item for below, item in command.commands.items()}
+        else:
+            found[name] = command
+    return found
 
 
 def test_the_document_is_up_to_date():
@@ -18,7 +32,7 @@ def test_the_document_is_up_to_date():
 
 
 def test_every_command_and_option_is_there():
-    commands = typer.main.get_command(app).commands
+    commands = all_commands()
     assert list(commands) == COMMANDS
     for name, command in commands.items():
         section = re.search(rf"(?s)### `zerofs {name} .*?(?=\n##)", markdown())[0]
@@ -31,7 +45,7 @@ def test_every_command_and_option_is_there():
 
 
 def test_every_command_takes_a_configuration_and_verbose():
-    for name, command in typer.main.get_command(app).commands.items():
+    for name, command in all_commands().items():
         options = {option for parameter in command.params for option in parameter.opts}
         assert {"-c", "--config", "-v", "--verbose"} <= options, name
 

@@ -10,6 +10,7 @@ import trio
 
 import zerofs.volume
 from tests.cli.conftest import PASSWORD
+from zerofs import mounttable
 from zerofs.admin import registry
 from zerofs.admin.control import protocol, server
 from zerofs.admin.registry import MountRecord
@@ -42,6 +43,7 @@ def no_mount(monkeypatch):
         raise AssertionError("the volume was opened")
 
     monkeypatch.setattr(RealRooms, "serve", serve)
+    monkeypatch.setattr(mounttable, "fuse_obstacle", lambda **options: "")
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def test_11_in_use(home, store):
 
 def test_12_wrong_password(home, store):
     home.write_config('encryption_password = "not-the-password"')
-    fails(home, 12, "Failed to unwrap DEK: Invalid password or corrupted key")
+    fails(home, 12, "the password does not open this volume (Failed to unwrap DEK: Invalid password or corrupted key)")
 
 
 def test_13_key_missing(home, store):

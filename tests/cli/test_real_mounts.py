@@ -4,8 +4,8 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -13,27 +13,18 @@ from pathlib import Path
 import pytest
 
 from zerofs.admin.control import client
+from zerofs.mounttable import fuse_obstacle
 
 pytestmark = pytest.mark.mount
 
 PATIENCE_S = 60.0
 
 
-def why_no_fuse():
-    if not os.path.exists("/dev/fuse"):
-        return "/dev/fuse does not exist"
-    if shutil.which("fusermount3") is None:
-        return "fusermount3 is not installed (Debian: apt install fuse3)"
-    if os.geteuid() != 0 and not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return "no permission to use /dev/fuse"
-    return ""
-
-
 @pytest.fixture(autouse=True)
 def clean(home):
     """Without FUSE nothing can be tested here, and it is said aloud. Whatever a test leaves mounted goes away."""
-    if why_no_fuse():
-        pytest.skip(f"no FUSE: {why_no_fuse()}")
+    if reason := fuse_obstacle():
+        pytest.skip(f"NOT TESTED, nothing can be mounted here: {reason}")
     home.write_config()
     yield
     for mountpoint in mounted_below(home.folder):
@@ -150,7 +141,9 @@ def test_the_daemons_error_is_the_commands(home):
     home.write_config('encryption_password = "not-the-password"')
     code, out, err = home.spawn("mount", "-c", "zerofs.toml")
     assert (code, out) == (12, "")
-    assert err == "zerofs: error: Failed to unwrap DEK: Invalid password or corrupted key\n"
+    assert err.startswith("zerofs: error: the password does not open this volume (")
+    assert err.endswith("if the password is right, restore zerofs.key from a backup\n")
+    assert err.count("\n") == 1
     assert not mounted_below(home.folder)
 
 
@@ -244,7 +237,9 @@ def test_a_killed_mount_is_cleared_and_that_is_no_success(home):
     mount(home)
     (home.mountpoint / "file").write_text("content")
     assert home.run("flush", home.mountpoint).code == 0
-    os.kill(status(home, home.mountpoint)["pid"], signal.SIGKILL)
+    pid = status(home, home.mountpoint)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    assert client.wait_for_exit(pid, PATIENCE_S)
     code, _, err = home.run("status", home.mountpoint)
     assert code == 20
     assert "has ended; run `zerofs umount`" in err
@@ -275,3 +270,46 @@ def test_a_mount_dumps_no_core(home):
     limits = Path(f"/proc/{pid}/limits").read_text()
     assert next(line for line in limits.splitlines() if line.startswith("Max core")).split()[4:6] == ["0", "0"]
     assert home.run("umount", home.mountpoint).code == 0
+
+
+def test_a_mountpoint_that_cannot_be_costs_no_writer_its_volume(home):
+    """Refused before the volume is opened: opening it for writing shuts out whoever has it, here or elsewhere."""
+    mount(home)
+    assert home.run("umount", home.mountpoint).code == 0
+    manifests = sorted(path.name for path in (home.folder / "store" / "manifest").iterdir())
+    for target in ("/proc", home.config):
+        code, _, err = home.spawn("mount", "-c", "zerofs.toml", target)
+        assert (code, err.count("\n")) == (20, 1)
+    assert sorted(path.name for path in (home.folder / "store" / "manifest").iterdir()) == manifests
+
+
+def test_a_mount_that_hides_something_says_so(home):
+    (home.mountpoint / "telling-name").touch()
+    code, _, err = home.spawn("mount", "-c", "zerofs.toml")
+    assert code == 0
+    assert err == (
+        "zerofs: warning: the mountpoint is not empty; what it holds is hidden while the volume is mounted\n"
+    )
+    assert home.run("umount", home.mountpoint).code == 0
+
+
+def test_a_command_that_is_told_to_end_leaves_nothing_behind(home):
+    """`timeout 1 zerofs mount` while the store does not answer: no daemon that mounts later."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        home.config.write_text(
+            f'[storage]\nurl = "s3://bucket"\nencryption_password = "hunter2-hunter2"\n[aws]\nallow_http = true\n'
+            f'endpoint = "http://127.0.0.1:{mute.getsockname()[1]}"\naccess_key_id = "x"\nsecret_access_key = "y"\n'
+            '[servers.fuse]\nmountpoint = "mnt"\n'
+        )
+        process = home.start("mount", "-c", "zerofs.toml")
+        mute.settimeout(PATIENCE_S)
+        mute.accept()[0].close()
+        (record,) = Path(home.environ["ZEROFS_RUNTIME_DIR"]).glob("*.mount")
+        pid = json.loads(record.read_text())["pid"]
+        process.send_signal(signal.SIGTERM)
+        assert ends(process) == (
+            143,
+            "zerofs: error: ended by SIGTERM before it was mounted; the mount is given up\n",
+        )
+    assert client.wait_for_exit(pid, PATIENCE_S)
+    assert not mounted_below(home.folder)

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import stat
 import subprocess
 import sys
@@ -323,10 +324,41 @@ def test_a_new_password_that_breaks_a_rule_changes_nothing(home, sidecar, line, 
     assert sidecar.read_bytes() == before
 
 
-def test_one_line_is_read_and_no_more(home, sidecar):
+def test_a_new_password_of_several_lines_is_refused(home, sidecar):
+    before = sidecar.read_bytes()
+    code, out, err = home.run("change-password", "-c", "zerofs.toml", stdin=f"{NEW}\nsecond line\n")
+    assert (code, out) == (1, "")
+    assert err == READING + "✗ Error: standard input holds more than one line; a password is one line\n"
+    assert sidecar.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", [NEW, f"{NEW}\n", f"{NEW}\n\n"])
+def test_a_newline_at_the_end_does_not_matter(home, sidecar, text):
+    assert home.spawn("change-password", "-c", "zerofs.toml", stdin=text).code == 0
+    home.write_config(f'encryption_password = "{NEW}"')
+    assert home.run("change-password", "-c", "zerofs.toml", stdin=PASSWORD).code == 0
+
+
+def test_a_second_line_may_come_later(home, sidecar):
+    before = sidecar.read_bytes()
+    command = f"(echo {NEW}; sleep 0.3; echo second line) | {shlex.join(home.command('change-password'))}"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        env=home.environ,
+        cwd=home.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "more than one line" in done.stderr
+    assert sidecar.read_bytes() == before
+
+
+def test_a_pipe_that_stays_open_is_not_waited_for(home, sidecar):
     reader, writer = os.pipe()
-    os.write(writer, f"{NEW}\nsecond line\n".encode())
-    # The pipe stays open: nobody may wait for its end.
+    os.write(writer, f"{NEW}\n".encode())
     done = subprocess.run(
         home.command("change-password", "-c", "zerofs.toml"),
         env=home.environ,

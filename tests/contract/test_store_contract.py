@@ -5,7 +5,13 @@ import itertools
 import pytest
 import trio
 
-from zerofs.errors import ObjectNotFoundError, ObjectStoreError, PreconditionFailedError, RangeError
+from zerofs.errors import (
+    CorruptionError,
+    ObjectNotFoundError,
+    ObjectStoreError,
+    PreconditionFailedError,
+    RangeError,
+)
 from zerofs.objectstore import conditional
 from zerofs.objectstore.probe import BUCKET_ID_NAME, PROBE_PREFIX, adopt_bucket_id, probe, read_bucket_id
 from zerofs.units import KIB, MIB
@@ -106,6 +112,25 @@ async def test_empty_objects(store):
     assert (await store.get_versioned("empty"))[0] == b""
     with pytest.raises(RangeError):
         await store.get("empty", 0, 1)
+
+
+async def test_an_answer_above_the_callers_limit_is_refused(store):
+    await store.put("ten", b"0123456789")
+    assert await store.get("ten", limit_bytes=10) == b"0123456789"
+    assert await store.get("ten", 2, 3, limit_bytes=3) == b"234"
+    assert await store.get("ten", 7, limit_bytes=3) == b"789"
+    assert (await store.get_versioned("ten", limit_bytes=10))[0] == b"0123456789"
+    for call in (
+        lambda: store.get("ten", limit_bytes=9),
+        lambda: store.get("ten", 1, limit_bytes=8),
+        lambda: store.get_versioned("ten", limit_bytes=9),
+        lambda: store.get_versioned("ten", limit_bytes=0),
+    ):
+        with pytest.raises(CorruptionError, match=r"ten in .*bytes; such an object has at most"):
+            await call()
+    with pytest.raises(ObjectNotFoundError):
+        await store.get("absent", limit_bytes=9)
+    assert await store.get("ten") == b"0123456789"
 
 
 async def test_absent_objects_are_not_found(store):

@@ -52,6 +52,7 @@ MANIFEST = manifest.Manifest(
             name="before", checkpoint_id=bytes(range(64, 80)), manifest_id=3, created_at_ns=1_600_000_000_000_000_000
         ),
     ),
+    history=(manifest.Era(epoch=1, tag=manifest.tag_of(bytes(range(80, 96))), manifest_id=2, wal_id=2),),
 )
 REGISTER = register.Register(live_bytes=58, frame_bytes=300)
 ENCODED = {

@@ -10,6 +10,7 @@ import pytest
 import typer
 
 import zerofs.errors
+from tests.mutations import MUTATIONS
 from zerofs.cli import exitcodes
 from zerofs.cli.app import app
 from zerofs.config import load
@@ -75,9 +76,17 @@ def reachable(start: Path) -> set[Path]:
 
 
 def commands() -> dict[str, set[str]]:
-    """Every command with its options."""
+    """Every command with its options, a group with those of all its commands."""
     found = typer.main.get_command(app).commands
-    return {name: {option for item in command.params for option in item.opts} for name, command in found.items()}
+    return {
+        name: {
+            option
+            for command in getattr(group, "commands", {"": group}).values()
+            for item in command.params
+            for option in item.opts
+        }
+        for name, group in found.items()
+    }
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
@@ -179,3 +188,12 @@ def test_exit_codes():
 
 def test_the_readme_keeps_a_place_for_the_figures():
     assert re.search(r"^<!-- figures -->\n.+?^<!-- /figures -->$", README.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_guards_are_those_of_the_mutations():
+    table = (ROOT / "docs" / "durability.md").read_text().split("## The guards")[1].split("\n## ")[0]
+    told = re.findall(r"^\| (.+?) \| (`.+`) \|$", table, re.MULTILINE)
+    guards = [(m.guard[0].upper() + m.guard[1:], ", ".join(f"`{test}`" for test in m.tests)) for m in MUTATIONS]
+    assert told == guards
+    for mutation in MUTATIONS:
+        assert (ROOT / mutation.file).read_text().count(mutation.before) == 1, mutation.guard

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.model.fs_checker import assert_consistent
 from tests.model.fs_model import DIRECTORY, FIFO, REGULAR, SYMLINK, Node, Refused, Tree
-from tests.unit.fs.harness import ROOT_CALLER, SteppingWorld, fails
+from tests.unit.fs.harness import ROOT_CALLER, SteppingWorld, evict_all, fails
 from zerofs.errors import FsError
 from zerofs.fs.attributes import AttributeChanges, Attributes
 from zerofs.fs.filesystem import Filesystem
@@ -346,7 +346,7 @@ class FilesystemMachine(RuleBasedStateMachine):
         self.saved = self.tree.snapshot()
 
     def evict(self) -> None:
-        self.fs.evict_all()
+        evict_all(self.fs)
 
     def remount(self) -> None:
         finish(self.fs.close())

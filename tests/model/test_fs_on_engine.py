@@ -13,7 +13,7 @@ import pytest
 
 from tests.model.fs_checker import assert_consistent
 from tests.model.fs_model import DIRECTORY, REGULAR, SYMLINK, Node, Refused, Tree
-from tests.unit.fs.harness import ROOT_CALLER, fails
+from tests.unit.fs.harness import ROOT_CALLER, evict_all, fails
 from tests.unit.lsm.kit import Bed, Crash
 from zerofs.fs.attributes import AttributeChanges, Attributes
 from zerofs.fs.filesystem import Filesystem
@@ -166,7 +166,7 @@ class Driver:
     async def durable(self) -> None:
         how = self.rng.choice(["sync", "flush", "evict"])
         if how == "evict":
-            self.fs.evict_all()
+            evict_all(self.fs)
         else:
             await (self.fs.sync() if how == "sync" else self.fs.flush_all())
 

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import selectors
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,23 +15,13 @@ import pytest
 from tests.mount.harness import Lab
 from tests.mount.stores import BucketStore
 from tests.servers import minio_server, missing_minio, moto_server
+from zerofs.mounttable import fuse_obstacle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 PATIENCE_S = 120.0
 """How long a test may use its mounts. A system call that hangs in one answers no signal, but ends with the server."""
-
-
-def why_no_fuse():
-    """Why nothing can be mounted here; empty when it can."""
-    if not os.path.exists("/dev/fuse"):
-        return "/dev/fuse does not exist"
-    if shutil.which("fusermount3") is None:
-        return "fusermount3 is not installed (Debian: apt install fuse3)"
-    if os.geteuid() != 0 and not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return "no permission to use /dev/fuse"
-    return ""
 
 
 class MountRefusedError(Exception):
@@ -99,7 +88,7 @@ def wait_until_ready(process):
 @pytest.fixture
 def mount(tmp_path):
     """A function `mount(kind, **options)`: mounts a filesystem of that kind (see `child`) and gives a `Mount`."""
-    if reason := why_no_fuse():
+    if reason := fuse_obstacle():
         pytest.skip(f"NOT TESTED, nothing can be mounted here: {reason}")
     mounts = []
     watchdog = threading.Timer(PATIENCE_S, lambda: [mounted.process.kill() for mounted in mounts])
@@ -146,7 +135,7 @@ def mounted(request, mount):
 @pytest.fixture(scope="session")
 def fuse():
     """Skips where nothing can be mounted."""
-    if reason := why_no_fuse():
+    if reason := fuse_obstacle():
         pytest.skip(f"NOT TESTED, nothing can be mounted here: {reason}")
 
 

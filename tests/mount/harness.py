@@ -300,9 +300,9 @@ class Mount:
     # --- questions --------------------------------------------------------------------------------------------
 
     def zerofs(self, command: str, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
-        """`zerofs COMMAND -c CONFIG ARGUMENTS`, on this mount's host."""
+        """`zerofs COMMAND ARGUMENTS -c CONFIG`, on this mount's host."""
         options = {"host": self.host, "password": self.password} | options
-        return self.lab.zerofs(command, "-c", self.config, *arguments, **options)
+        return self.lab.zerofs(command, *arguments, "-c", self.config, **options)
 
     def status(self) -> dict:
         """`zerofs status MOUNTPOINT --json`."""

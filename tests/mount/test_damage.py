@@ -22,7 +22,7 @@ from tests.mount.stores import LocalStore, on_stores
 
 pytestmark = pytest.mark.mount
 
-NO_VOLUME, WRONG_PASSWORD, KEY_MISSING, CORRUPT, ROLLBACK = 10, 12, 13, 16, 17
+NO_VOLUME, WRONG_PASSWORD, KEY_MISSING, CORRUPT, ROLLBACK, NEWER_FORMAT = 10, 12, 13, 16, 17, 21
 
 LIMITS = {"lsm": {"chunk_sst_size_mb": 0.25, "sync_interval_s": 3600}, "cache": {"memory_size_gb": 0.02}}
 
@@ -226,7 +226,8 @@ def check_refusal(done, kind, damage, name):
     """Refused with a code of its own, and the object is named."""
     expected = {CORRUPT}
     if kind == "key":
-        expected = {KEY_MISSING} if damage == "deleted" else {CORRUPT, WRONG_PASSWORD}
+        # Where other objects have their epoch, the key has its version.
+        expected = {KEY_MISSING} if damage == "deleted" else {CORRUPT, WRONG_PASSWORD, NEWER_FORMAT}
     elif kind in ("manifest", "wal"):
         expected = {CORRUPT, ROLLBACK}
     assert done.returncode in expected, done.stderr

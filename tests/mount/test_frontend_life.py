@@ -140,12 +140,12 @@ class TestEnd:
         mounted.process.kill()
         mounted.process.wait()
         assert mounted.is_mounted()
-        with pytest.raises(MountRefusedError, match="fusermount3 -u -z"):
+        with pytest.raises(MountRefusedError, match="is a zerofs mount already; unmount it with `zerofs umount"):
             mount("null", path=mounted.path)
 
     def test_a_second_mount_at_the_same_place_is_refused(self, mount):
         mounted = mount("null")
-        with pytest.raises(MountRefusedError, match="is a mountpoint already"):
+        with pytest.raises(MountRefusedError, match="is a zerofs mount already"):
             mount("null", path=mounted.path)
         (mounted.path / "a").write_bytes(b"still here")
 

@@ -1,12 +1,22 @@
 """The composition root: when a volume is made, when one is refused, and what a close says."""
 
+import os
 import shutil
 
 import pytest
 
 from zerofs import volume
 from zerofs.config.loading import load
-from zerofs.errors import KeyMissingError, NoVolumeError, RollbackError, UnsavedDataError, WrongPasswordError
+from zerofs.errors import (
+    ConfigError,
+    CorruptionError,
+    FsError,
+    KeyMissingError,
+    NoVolumeError,
+    RollbackError,
+    UnsavedDataError,
+    WrongPasswordError,
+)
 from zerofs.fs.access import Caller
 from zerofs.keys.password import check_password
 from zerofs.lsm.options import LsmOptions
@@ -112,6 +122,54 @@ async def test_an_older_backup_is_refused_or_accepted_also_read_only(host, tmp_p
     assert await host.names() == [b"one"]
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_another_volume_in_the_place_of_the_known_one_is_refused_or_accepted(host, tmp_path, read_only):
+    """The same password opens both, so that nothing but this host's memory tells one from the other."""
+    await host.make(b"one")
+    shutil.move(host.store, tmp_path / "first")
+    await Host(tmp_path, "elsewhere").make(b"two")
+    await refused(RollbackError, host.open(read_only=read_only), "but this host has seen the volume")
+    assert await host.names(read_only=read_only, accept_rollback=True) == [b"two"]
+    if read_only:  # a look changes nothing
+        await refused(RollbackError, host.open(read_only=True), "but this host has seen the volume")
+    else:
+        assert await host.names() == [b"two"]
+
+
+async def test_a_key_that_belongs_to_another_volume_is_not_remembered_for_the_place(host, tmp_path):
+    await host.make(b"one")
+    shutil.copytree(host.store, tmp_path / "copy")
+    copy, other = Host(tmp_path, "elsewhere"), Host(tmp_path, "third")
+    shutil.rmtree(host.store)
+    await other.make(b"two")
+    alien = (host.store / "zerofs.key").read_bytes()
+    shutil.rmtree(host.store)
+    shutil.copytree(tmp_path / "copy", host.store)
+    true = (host.store / "zerofs.key").read_bytes()
+    (host.store / "zerofs.key").write_bytes(alien)
+    await refused(CorruptionError, copy.open(), "belongs to another volume")
+    (host.store / "zerofs.key").write_bytes(true)
+    assert await copy.names() == [b"one"]
+
+
+@pytest.mark.parametrize("left", ["manifest/00000000000000000001.manifest.bak", "manifest/floor"])
+async def test_what_is_no_manifest_does_not_stand_for_one(host, tmp_path, left):
+    """A volume whose manifests are gone is never made anew over its data."""
+    await host.make(b"one")
+    for path in (host.store / "manifest").iterdir():
+        path.unlink()
+    (host.store / left).write_bytes(b"x")
+    await refused(NoVolumeError, Host(tmp_path, "elsewhere").open(), "no manifest")
+
+
+async def test_memory_that_cannot_be_read_is_a_configuration_error(host):
+    await host.make(b"one")
+    (seen,) = host.settings.state_dir.glob("*.seen")
+    seen.unlink()
+    seen.mkdir()
+    await refused(ConfigError, host.open(), f"{seen}, where this host remembers")
+
+
 async def test_a_crashed_writer_is_taken_over_with_a_warning(host, tmp_path, caplog):
     class Crash(Exception):
         pass
@@ -147,3 +205,30 @@ async def test_a_close_on_a_dead_store_says_that_data_is_lost(host, monkeypatch)
             await opened.fs.mkdir(ROOT, 1, b"one", 0o755)
             shutil.rmtree(host.store)
     assert "is lost" in str(only(UnsavedDataError, caught.value))
+
+
+async def test_a_lost_write_takes_nothing_else_along(host, tmp_path):
+    """In the state `data-lost`, ending the mount stores whatever can be stored before it says what was lost."""
+    async with host.open() as opened:
+        handle, _ = await opened.fs.create(ROOT, 1, b"damaged", 0o644, os.O_RDWR)
+        await opened.fs.write(handle, 0, os.urandom(200_000))
+    shutil.rmtree(host.settings.cache.dir)
+    with pytest.raises((FsError, BaseExceptionGroup)) as caught:
+        async with host.open() as opened:
+            (host.store / "compacted").rename(tmp_path / "away")
+            file = await opened.fs.lookup(ROOT, 1, b"damaged")
+            handle = await opened.fs.open(ROOT, file.inode, os.O_RDWR)
+            with pytest.raises(FsError):
+                await opened.fs.write(handle, 10_000, b"part of a chunk that cannot be read")
+            assert opened.status()["state"] == "data-lost"
+            (tmp_path / "away").rename(host.store / "compacted")
+            await opened.fs.mkdir(ROOT, 1, b"other", 0o755)
+            handle, _ = await opened.fs.create(ROOT, 1, b"large", 0o644, os.O_RDWR)
+            await opened.fs.write(handle, 0, bytes(range(256)) * 10_000)
+    assert "a write was refused and its data is lost" in str(only(FsError, caught.value))
+    async with host.open() as opened:
+        assert (await opened.fs.lookup(ROOT, 1, b"other")).inode
+        large = await opened.fs.lookup(ROOT, 1, b"large")
+        handle = await opened.fs.open(ROOT, large.inode, os.O_RDONLY)
+        assert await opened.fs.read(handle, 0, 10_000_000) == bytes(range(256)) * 10_000
+        assert opened.status()["state"] == "ok"

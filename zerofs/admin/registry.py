@@ -30,7 +30,10 @@ _SOCKET_PATH_LIMIT_BYTES = 107
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class MountRecord:
-    """What is known about one mount without asking it. `identity` names the volume by where it is stored."""
+    """What is known about one mount without asking it. `identity` names the volume by where it is stored.
+
+    `mountpoint` is empty for a command that has the volume open without mounting it.
+    """
 
     mountpoint: str
     identity: str
@@ -78,16 +81,13 @@ def claim(directory: Path, record: MountRecord, *, take_over: bool) -> Iterator[
         ConfigError: the runtime directory cannot be used.
     """
     prepare(directory)
-    path = directory / f"{mount_key(record.mountpoint)}.mount"
+    path = directory / f"{mount_key(record.mountpoint or f'command {record.pid}')}.mount"
     with _gate(directory, fcntl.LOCK_EX):
         for other in _scan(directory):
-            if other.mountpoint == record.mountpoint:
+            if record.mountpoint and other.mountpoint == record.mountpoint:
                 raise MountpointError(f"{other.mountpoint} is served already, by process {other.pid}")
             if other.identity == record.identity and not (other.read_only or record.read_only or take_over):
-                raise VolumeInUseError(
-                    f"this host serves the volume already: process {other.pid}, mounted at {other.mountpoint}; "
-                    f"unmount it with `zerofs umount {other.mountpoint}`, or take over with --take-over"
-                )
+                raise in_use(other)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,6 +105,16 @@ def claim(directory: Path, record: MountRecord, *, take_over: bool) -> Iterator[
         with _gate(directory, fcntl.LOCK_EX):
             path.unlink(missing_ok=True)
             os.close(descriptor)
+
+
+def in_use(other: MountRecord) -> VolumeInUseError:
+    """The error for somebody who needs the volume for writing while `other` has it."""
+    if not other.mountpoint:
+        return VolumeInUseError(f"a command is changing the volume: process {other.pid}; try again when it has ended")
+    return VolumeInUseError(
+        f"this host serves the volume already: process {other.pid}, mounted at {other.mountpoint}; "
+        f"unmount it with `zerofs umount {other.mountpoint}`, or take over with --take-over"
+    )
 
 
 def living(directory: Path) -> list[MountRecord]:

@@ -1,30 +1,27 @@
 """Sealed frames on the local disk, in lsm-db: exactly the bytes that the store holds, so nothing here is readable.
 
 A ring of database files, each a fraction of the budget, because a database does not shrink when keys are deleted: new
-entries go into the newest file, eviction drops the oldest file whole. Entries are not trusted: they are frames, and
-whoever asked opens them; one that does not open is discarded by the caller and fetched again. A lock file gives the
-folder one owner; a second process goes without a disk cache rather than wait.
+entries go into the newest file, the others are open for reading only, eviction drops the oldest file whole. A lock file
+gives the folder one owner; a second process goes without a disk cache rather than wait.
 
-lsm-db writes whole pages, and parts of them come from memory that it never cleared: without a remedy, what this process
-freed before (contents, names, keys) would lie readable in the files. So the allocator clears what it hands out while
-lsm-db runs, and where that cannot be had there is no disk cache (promise P1).
-
-Not durable and not meant to be: no fsync, and files that do not open are deleted. The lock file holds the boot id while
-the cache is open: after a power loss, when pages may be torn, everything is deleted unread.
+Entries are not trusted: they are frames, and whoever asked opens them. Files are not trusted either (see `ringfile`). A
+clean close brings them to the disk and writes a record of what they look like; the next owner takes the record away
+first, and deletes unread what is not as it says. After a kill, a crash or a power loss there is no record, hence no
+cache: a file that crashed one process never gets another. A file that gave a damaged entry is abandoned too.
 """
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import lsm
 import trio
 
+from zerofs.cache.record import Shape, take_record, write_record
+from zerofs.cache.ringfile import RingFile, memory_is_cleared, unused_path
 from zerofs.units import MIB
 from zerofs.world import Lane, World
 
@@ -36,18 +33,8 @@ RING_FILES = 8
 QUEUE_LIMIT_BYTES = 16 * MIB
 """Bytes waiting to be written; what comes on top is not cached."""
 
-AUTOFLUSH_KIB = 4096
-PAGE_SIZE = 32 * 1024
-"""Large pages and flushes suit entries of 32 KiB: about twice the write rate of the library's defaults."""
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
 FREE_SPACE_SHARE = 20
 """The cache takes nothing more when less than one part in so many of the disk is free."""
-
-
-_M_PERTURB = -6
-_libc = ctypes.CDLL(None)
 
 
 class DiskCache:
@@ -58,7 +45,7 @@ class DiskCache:
         self._file_limit = max(limit_bytes // RING_FILES, MIB)
         self._files_max = max(2, limit_bytes // self._file_limit)
         self._world = world
-        self._ring: list[_RingFile] = []
+        self._ring: list[RingFile] = []
         self._lock_fd = -1
         self._access = trio.Lock()
         self._queue: dict[bytes, bytes] = {}
@@ -70,25 +57,23 @@ class DiskCache:
 
     def open(self) -> bool:
         """Take the folder. False, and no cache, when another process has it, or disk or allocator refuse."""
-        if not _memory_is_cleared():
+        if not memory_is_cleared():
             log.warning("no disk cache: this C library does not clear memory, so its files would show our own")
             return False
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock_fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shapes = take_record(self._folder)
         except OSError as error:
-            why = "another process uses it" if error.errno == errno.EWOULDBLOCK else os.strerror(error.errno or 0)
+            why = "another process uses it" if error.errno == errno.EWOULDBLOCK else error.strerror
             log.warning("no disk cache in %s: %s", self._folder, why)
-            if self._lock_fd >= 0:
-                os.close(self._lock_fd)
-            self._lock_fd = -1
+            self._close_lock()
             return False
-        self._wipe_after_power_loss()
-        for path in sorted(self._folder.glob("*.cache")):
-            ring_file = _RingFile.open(path)
-            if ring_file is not None:
-                self._ring.append(ring_file)
+        _delete_others(self._folder, shapes)
+        for name in sorted(shapes):
+            self._ring.append(RingFile(self._folder / name, shapes[name], writable=name == max(shapes)))
+        self._forget_abandoned()
         return True
 
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -100,6 +85,7 @@ class DiskCache:
                 values = await self._world.offload(
                     Lane.DISK, _read, list(reversed(self._ring)), [keys[index] for index in missing]
                 )
+            self._forget_abandoned()
             for index, value in zip(missing, values, strict=True):
                 found[index] = value
         hits = sum(value is not None for value in found)
@@ -116,10 +102,14 @@ class DiskCache:
         self._wanted.set()
 
     async def discard(self, key: bytes) -> None:
-        """Forget an entry that turned out to be damaged."""
-        self._queue.pop(key, None)
+        """Forget an entry that turned out to be damaged, with the file that gave it: who knows what else is damaged."""
+        queued = self._queue.pop(key, None)
+        if queued is not None:
+            self._queued_bytes -= len(queued)
+            return
         async with self._access:
-            await self._world.offload(Lane.DISK, _delete, list(self._ring), key)
+            await self._world.offload(Lane.DISK, _abandon_holder, list(reversed(self._ring)), key)
+        self._forget_abandoned()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write what was put, until cancelled."""
@@ -133,14 +123,17 @@ class DiskCache:
 
     async def _write(self, batch: Mapping[bytes, bytes]) -> None:
         try:
-            if not self._ring or self._ring[-1].size_bytes >= self._file_limit:
+            if not self._ring or not self._ring[-1].writable or self._ring[-1].size_bytes >= self._file_limit:
                 await self._turn_ring()
             newest = self._ring[-1]
             await self._world.offload(Lane.DISK, newest.write, batch)
+            self._forget_abandoned()
         except (OSError, MemoryError) as error:
             # A full or failing disk costs the cache, never a request.
             log.warning("disk cache in %s: write failed: %s; going on without it", self._folder, error)
-            self.close()
+            ring, self._ring = self._ring, []
+            await self._world.offload(Lane.DISK, _close_files, self._folder, ring)
+            self._close_lock()
 
     async def _turn_ring(self) -> None:
         disk = os.statvfs(self._folder)
@@ -150,25 +143,24 @@ class DiskCache:
             await self._world.offload(Lane.DISK, oldest.remove)
             self.evicted_files += 1
             scarce = False
-        number = self._ring[-1].number + 1 if self._ring else 1
-        fresh = _RingFile.open(self._folder / f"{number:012d}.cache")
-        if fresh is None:
+        number = 1
+        if self._ring:
+            number = int(self._ring[-1].path.stem) + 1
+            await self._world.offload(Lane.DISK, self._ring[-1].freeze)
+            self._forget_abandoned()
+        fresh = RingFile(unused_path(self._folder, number), None, writable=True)
+        if fresh.abandoned:
             raise OSError(errno.EIO, "cannot create a database file")
         self._ring.append(fresh)
 
-    def _wipe_after_power_loss(self) -> None:
-        boot_id = BOOT_ID.read_bytes() if BOOT_ID.exists() else b"unknown"
-        if os.pread(self._lock_fd, 100, 0) not in (b"", boot_id):
-            for path in self._folder.glob("*.cache*"):
-                path.unlink()
-        os.pwrite(self._lock_fd, boot_id, 0)
+    def _forget_abandoned(self) -> None:
+        self._ring = [ring_file for ring_file in self._ring if not ring_file.abandoned]
 
     def close(self) -> None:
         """Give the folder up. What is cached stays for the next owner."""
-        for ring_file in self._ring:
-            ring_file.close()
+        if self._lock_fd >= 0:
+            _close_files(self._folder, self._ring)
         self._ring = []
-        self._queue = {}
         self._close_lock()
 
     def statistics(self) -> dict[str, int]:
@@ -182,114 +174,38 @@ class DiskCache:
         }
 
     def _close_lock(self) -> None:
+        self._queue, self._queued_bytes = {}, 0
         if self._lock_fd >= 0:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._lock_fd, 0)
             os.close(self._lock_fd)
         self._lock_fd = -1
 
 
-class _RingFile:
-    """One database file of the ring."""
-
-    def __init__(self, path: Path, database: "lsm.LSM") -> None:
-        self.path = path
-        self.number = int(path.stem)
-        self.database = database
-        self.size_bytes = path.stat().st_size if path.exists() else 0
-
-    @classmethod
-    def open(cls, path: Path) -> "_RingFile | None":
-        """Open or create a file; one that does not open is deleted."""
-        try:
-            # No log and no fsync: a cache needs no recovery. No mmap: a full disk must be an error, not a SIGBUS.
-            with _cleared_memory():
-                database = lsm.LSM(
-                    os.fspath(path),
-                    transaction_log=False,
-                    multiple_processes=False,
-                    write_safety=lsm.SAFETY_OFF,
-                    mmap=0,
-                    autoflush=AUTOFLUSH_KIB,
-                    page_size=PAGE_SIZE,
-                )
-            os.chmod(path, 0o600)
-            return cls(path, database)
-        except (OSError, ValueError, MemoryError):
-            log.info("disk cache file %s does not open; deleted", path)
-            with contextlib.suppress(OSError):
-                path.unlink()
-            return None
-
-    def write(self, batch: Mapping[bytes, bytes]) -> None:
-        """Insert all entries."""
-        with _cleared_memory():
-            self.database.update(batch)
-        self.size_bytes += sum(len(key) + len(frame) for key, frame in batch.items())
-
-    def close(self) -> None:
-        """Flush what the database holds in memory and close it."""
-        with contextlib.suppress(OSError), _cleared_memory():
-            self.database.close()
-
-    def remove(self) -> None:
-        """Close and delete."""
-        self.close()
-        for path in (
-            self.path,
-            self.path.with_name(self.path.name + "-log"),
-            self.path.with_name(self.path.name + "-shm"),
-        ):
+def _delete_others(folder: Path, shapes: Mapping[str, Shape]) -> None:
+    for path in folder.glob("*.cache*"):
+        if path.name not in shapes:
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
-def _read(ring: Sequence[_RingFile], keys: Sequence[bytes]) -> list[bytes | None]:
-    values: list[bytes | None] = []
-    for key in keys:
-        value = None
-        for ring_file in ring:
-            try:
-                value = bytes(ring_file.database[key])
-                break
-            except KeyError:
-                continue
-            except OSError:
-                break
-        values.append(value)
-    return values
-
-
-def _delete(ring: Sequence[_RingFile], key: bytes) -> None:
+def _read(ring: Sequence[RingFile], keys: Sequence[bytes]) -> list[bytes | None]:
+    found: dict[bytes, bytes] = {}
     for ring_file in ring:
-        with contextlib.suppress(KeyError, OSError), _cleared_memory():
-            del ring_file.database[key]
+        missing = [key for key in keys if key not in found]
+        if missing:
+            found |= ring_file.read(missing)
+    return [found.get(key) for key in keys]
 
 
-@contextlib.contextmanager
-def _cleared_memory() -> Iterator[None]:
-    """Whatever malloc hands out meanwhile is zero, in all threads. Not to be nested; lsm-db has one caller at a time.
+def _abandon_holder(ring: Sequence[RingFile], key: bytes) -> None:
+    for ring_file in ring:
+        if ring_file.read([key]):
+            ring_file.abandon()
+            return
 
-    Source: mallopt(3), M_PERTURB: new memory is set to the complement of the lowest byte.
-    """
-    _libc.mallopt(_M_PERTURB, 0xFF)
+
+def _close_files(folder: Path, ring: Sequence[RingFile]) -> None:
+    shapes = {ring_file.path.name: ring_file.close() for ring_file in ring}
     try:
-        yield
-    finally:
-        _libc.mallopt(_M_PERTURB, 0)
-
-
-def _memory_is_cleared() -> bool:
-    """Whether `_cleared_memory` works here: not with another C library, nor with another allocator put in its place."""
-    if not hasattr(_libc, "mallopt"):
-        return False
-    malloc, free = _libc.malloc, _libc.free
-    malloc.restype, malloc.argtypes, free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
-    with _cleared_memory():
-        used = malloc(PAGE_SIZE)
-        ctypes.memset(used, 0xAA, PAGE_SIZE)
-        free(used)
-        fresh = malloc(PAGE_SIZE)
-        cleared = ctypes.string_at(fresh, PAGE_SIZE) == bytes(PAGE_SIZE)
-        free(fresh)
-    return cleared
+        write_record(folder, shapes)
+    except OSError as error:
+        log.warning("disk cache in %s: %s; the next mount begins with an empty one", folder, error.strerror)

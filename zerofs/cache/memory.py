@@ -54,11 +54,6 @@ class MemoryCache(Generic[K, V]):
             entry.hits += 1
         return entry.value
 
-    def peek(self, key: K) -> V | None:
-        """The value, or None, without counting as a use."""
-        entry = self._entries.get(key)
-        return None if entry is None else entry.value
-
     def put(self, key: K, value: V, size_bytes: int) -> None:
         """Keep a value, unless it alone exceeds the budget. Replaces an older one of the same key."""
         if size_bytes > self._limit:

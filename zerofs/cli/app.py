@@ -60,7 +60,16 @@ Config = Annotated[
 Mountpoint = Annotated[
     str | None, typer.Argument(metavar="MOUNTPOINT", show_default=False, help="Instead of a configuration file.")
 ]
-ReadOnly = Annotated[bool, typer.Option("--read-only", help="Change nothing, here or in the store.")]
+ReadOnly = Annotated[
+    bool, typer.Option("--read-only", help="Follow the writer, and change nothing, here or in the store.")
+]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint", metavar="NAME", help="Show the volume as it was at a checkpoint (name or id), read-only."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON: sizes in bytes, durations in seconds.")]
 TakeOver = Annotated[
     bool,
     typer.Option("--take-over", help="Mount although this host serves the volume already; that mount is shut out."),
@@ -104,6 +113,7 @@ def init(
 def run(
     config: Config = None,
     read_only: ReadOnly = False,
+    checkpoint: Checkpoint = None,
     take_over: TakeOver = False,
     accept_rollback: AcceptRollback = False,
     verbose: Verbose = False,
@@ -115,7 +125,9 @@ def run(
     from zerofs.cli.mount import run as work
     from zerofs.cli.mount_options import MountOptions
 
-    options = MountOptions(read_only=read_only or None, take_over=take_over, accept_rollback=accept_rollback)
+    options = MountOptions(
+        read_only=read_only or None, checkpoint=checkpoint, take_over=take_over, accept_rollback=accept_rollback
+    )
     work(None, config, options, verbose=verbose)
 
 
@@ -132,6 +144,7 @@ def mount(
     foreground: Annotated[bool, typer.Option("-f", "--foreground", help="Do not become a daemon.")] = False,
     config: Config = None,
     read_only: ReadOnly = False,
+    checkpoint: Checkpoint = None,
     take_over: TakeOver = False,
     accept_rollback: AcceptRollback = False,
     fake: Annotated[bool, typer.Option("--fake", hidden=True)] = False,
@@ -148,6 +161,7 @@ def mount(
     wanted = replace(
         wanted,
         read_only=True if read_only else wanted.read_only,
+        checkpoint=checkpoint or wanted.checkpoint,
         take_over=take_over or wanted.take_over,
         accept_rollback=accept_rollback or wanted.accept_rollback,
     )
@@ -192,7 +206,7 @@ def flush(mountpoint: Mountpoint = None, config: Config = None, verbose: Verbose
 def status(
     mountpoint: Mountpoint = None,
     config: Config = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON: sizes in bytes, durations in seconds.")] = False,
+    as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """What a mount is doing."""
@@ -213,3 +227,109 @@ def change_password(config: Config = None, verbose: Verbose = False) -> None:
 
     environ = process_environment()
     raise typer.Exit(work(load(config or find_config(environ), environ)))
+
+
+@app.command()
+def collect(
+    config: Config = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing; say what would be deleted.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Delete objects of the store that nothing refers to any more. A mount does that by itself; this does it now."""
+    from zerofs.cli.checkpoint import collect as work
+
+    work(config, dry_run=dry_run, as_json=as_json, verbose=verbose)
+
+
+ExaminedCheckpoint = Annotated[
+    str | None,
+    typer.Option("--checkpoint", metavar="NAME", help="Look at a checkpoint (name or id) instead of the present."),
+]
+
+
+@app.command()
+def fsck(
+    config: Config = None,
+    checkpoint: ExaminedCheckpoint = None,
+    accept_rollback: AcceptRollback = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check the structure of the volume, and change nothing. Exit codes are those of fsck(8).
+
+    Reads all metadata and no file's contents: that is `verify`. Works while the volume is mounted.
+    """
+    from zerofs.cli.inspect import fsck as work
+
+    raise typer.Exit(work(config, checkpoint, accept_rollback=accept_rollback, as_json=as_json, verbose=verbose))
+
+
+checkpoint_app = typer.Typer(
+    name="checkpoint",
+    help="Named states of the whole volume, kept until they are deleted.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+app.add_typer(checkpoint_app)
+
+CheckpointName = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="Name, or id in hexadecimal.")]
+
+
+@checkpoint_app.command("create")
+def checkpoint_create(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", show_default=False, help="1 to 255 bytes of text without slashes.")
+    ],
+    config: Config = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Keep the volume as it is now, under a name. What was written before is stored first.
+
+    It takes no space at first; later, that of what has changed since.
+    """
+    from zerofs.cli import checkpoint as work
+
+    work.create(name, config, as_json=as_json, verbose=verbose)
+
+
+@checkpoint_app.command("list")
+def checkpoint_list(config: Config = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """The checkpoints, oldest first."""
+    from zerofs.cli import checkpoint as work
+
+    work.show_all(config, as_json=as_json, verbose=verbose)
+
+
+@checkpoint_app.command("info")
+def checkpoint_info(
+    name: CheckpointName, config: Config = None, as_json: AsJson = False, verbose: Verbose = False
+) -> None:
+    """One checkpoint."""
+    from zerofs.cli import checkpoint as work
+
+    work.info(name, config, as_json=as_json, verbose=verbose)
+
+
+@checkpoint_app.command("delete")
+def checkpoint_delete(
+    name: CheckpointName, config: Config = None, as_json: AsJson = False, verbose: Verbose = False
+) -> None:
+    """Give a checkpoint up, and the space of what only it holds."""
+    from zerofs.cli import checkpoint as work
+
+    work.delete(name, config, as_json=as_json, verbose=verbose)
+
+
+@checkpoint_app.command("restore")
+def checkpoint_restore(
+    name: CheckpointName, config: Config = None, as_json: AsJson = False, verbose: Verbose = False
+) -> None:
+    """Make the volume what it was at a checkpoint. What it is now is kept as checkpoint before-restore-ID.
+
+    Refused while this host has the volume mounted for writing.
+    """
+    from zerofs.cli import checkpoint as work
+
+    work.restore(name, config, as_json=as_json, verbose=verbose)

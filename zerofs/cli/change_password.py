@@ -1,5 +1,7 @@
 """`zerofs change-password`: rewrap the key under a new password. No data is read or written; a mount may go on."""
 
+import os
+import select
 import sys
 
 import trio
@@ -14,6 +16,9 @@ from zerofs.keys.vault import change_password as rewrap
 from zerofs.objectstore.open import open_store
 from zerofs.telemetry.metrics import Metrics
 from zerofs.world import World
+
+_PATIENCE_S = 1.0
+"""How long a pipe that has given a line may take to end, or to give another one."""
 
 
 def change_password(settings: Settings) -> int:
@@ -54,11 +59,26 @@ def _read_new_password() -> Secret:
             raise ConfigError("The two passwords are not the same")
         return checked
     console.note("Reading new password from stdin...")
-    # One line and no more is taken, so a pipe that stays open does not keep us waiting.
-    line = sys.stdin.buffer.readline(2 * MAX_PASSWORD_SIZE) if sys.stdin is not None else b""
-    password = check_password(single_line(line, "standard input"))
+    data = _read_pipe(sys.stdin.fileno()) if sys.stdin is not None else b""
+    password = check_password(single_line(data, "standard input"))
     console.note("New password read successfully.")
     return password
+
+
+def _read_pipe(descriptor: int) -> bytes:
+    """The line that a pipe holds, and what follows it, for a password of several lines is a mistake to be refused.
+
+    A pipe that stays open after its line does not keep us waiting for long.
+    """
+    data = b""
+    while len(data) <= 2 * MAX_PASSWORD_SIZE and b"\n" not in data.strip():
+        if b"\n" in data and not select.select([descriptor], [], [], _PATIENCE_S)[0]:
+            break
+        piece = os.read(descriptor, 2 * MAX_PASSWORD_SIZE)
+        if not piece:
+            break
+        data += piece
+    return data
 
 
 async def _rewrap(settings: Settings, old: Secret, new: Secret) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -69,6 +69,18 @@ def print_table(title: str, values: Mapping[str, Any]) -> None:
     table = Table(title=Text(title), show_header=False, title_justify="left")
     for name, value in _flattened(values, ""):
         table.add_row(Text(name), Text(one_line(value), overflow="fold"))
+    _print_wide(table)
+
+
+def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Several things of one kind, a row each."""
+    table = Table(*columns, title=Text(title), title_justify="left")
+    for row in rows:
+        table.add_row(*(Text(one_line(cell), overflow="fold") for cell in row))
+    _print_wide(table)
+
+
+def _print_wide(table: Table) -> None:
     console = Console()
     # A pipe has no width to break lines at.
     (console if console.is_terminal else Console(width=_PIPE_WIDTH)).print(table)
@@ -111,6 +123,21 @@ def progress(text: str) -> Iterator[None]:
         return
     with console.status(Text(text)):
         yield
+
+
+@contextlib.contextmanager
+def measured() -> Iterator[Callable[[str, int, int], None]]:
+    """A function that shows what is being done, and how much of how much, if standard error is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda what, done, total: None
+        return
+    with console.status(Text("…")) as line:
+
+        def show(what: str, done: int, total: int) -> None:
+            line.update(Text(f"{what}: {done:,} of {total:,}" if total else f"{what}: {done:,}"))
+
+        yield show
 
 
 def ask_secret(question: str) -> str:

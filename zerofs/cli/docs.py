@@ -22,9 +22,10 @@ _INTRODUCTION = """\
 
 Written by `make docs` from the program itself; do not edit.
 
-Every error is one line on standard error, `zerofs: error: …`, and an exit code from the [table](#exit-codes). Results
-go to standard output, everything else to standard error; colours and progress appear on terminals only, and `NO_COLOR`
-turns colours off. Core dumps are off and no debugger of the same user may attach, in every command.
+Every error is one line on standard error, `zerofs: error: …`, and an exit code from the [table](#exit-codes). The one
+exception is `change-password`: its failures after its configuration was read are `✗ Error: …`, with exit code 1.
+Results go to standard output, everything else to standard error; colours and progress appear on terminals only, and
+`NO_COLOR` turns colours off. Core dumps are off and no debugger of the same user may attach, in every command.
 """
 
 _FILES = """\
@@ -46,7 +47,8 @@ _UNLOCKING = """\
 
 It comes from `encryption_password`, `password_file` or `password_command` in `[storage]`; from the terminal, without
 echo, when none of them is set. White space around it is removed whatever the source. It is checked before the store is
-touched: not empty, at least 8 characters, not `CHANGEME`.
+touched: one line, not empty, at least 8 characters, not `CHANGEME`. `change-password` reads the new one from standard
+input, with or without a newline at its end, and refuses a second line:
 
 ```sh
 printf '%s\\n' "$NEW_PASSWORD" | zerofs change-password -c zerofs.toml
@@ -59,6 +61,7 @@ _SIGNALS = """\
 The first SIGINT, SIGTERM or SIGHUP flushes, unmounts, stores everything and exits 0, or with the code of what could not
 be stored. If processes use the mount, they are named in the log, the mount is detached, and their open files are served
 a little longer. A second signal ends the process at once with 128+N; then everything after the last fsync may be lost.
+A signal to `zerofs mount` before the mount is there gives the mount up.
 
 `umount`(8) and `fusermount3 -u` do not wait for the data: use `zerofs umount`. `sync`(1) does not reach the store: use
 `zerofs flush`, or fsync.
@@ -94,11 +97,14 @@ def markdown() -> str:
     return "\n".join(parts)
 
 
-def _commands(root: Any) -> Iterator[str]:
-    for name, command in root.commands.items():
+def _commands(group: Any, *above: str) -> Iterator[str]:
+    for name, command in group.commands.items():
         if command.hidden:
             continue
-        words = ["zerofs", name, "[OPTIONS]"]
+        if hasattr(command, "commands"):
+            yield from _commands(command, *above, name)
+            continue
+        words = ["zerofs", *above, name, "[OPTIONS]"]
         words += [f"[{item.metavar}]" for item in command.params if item.param_type_name == "argument"]
         yield f"### `{' '.join(words)}`\n"
         yield command.help.strip() + "\n"

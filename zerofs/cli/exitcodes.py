@@ -1,5 +1,6 @@
 """The table of exit codes: what scripts may rely on. `docs/cli.md` prints it, the errors carry the numbers."""
 
+import signal
 from dataclasses import dataclass
 
 from zerofs import errors
@@ -44,12 +45,36 @@ TABLE = (
 )
 
 
+FSCK_ERRORS_LEFT = 4
+FSCK_FAILURE = 8
+FSCK_USAGE = 16
+FSCK_CANCELLED = 32
+
+FSCK_TABLE = (
+    _row(OK, "ok", "Nothing is wrong."),
+    _row(FSCK_ERRORS_LEFT, "errors left", "Something is wrong; nothing was changed."),
+    _row(FSCK_FAILURE, "operational error", "The volume could not be checked; the message tells why."),
+    _row(FSCK_USAGE, "usage", "The command line, the configuration file or the password breaks a rule."),
+    _row(FSCK_CANCELLED, "cancelled", "Ended by Ctrl-C."),
+)
+"""Those of fsck(8), which `zerofs fsck` keeps to. 1 and 2, for repairs, do not occur."""
+
+
 def for_signal(number: int) -> int:
     """The exit code of a command that signal `number` ended."""
     return SIGNAL_BASE + number
 
 
-def markdown() -> str:
-    """The table for `docs/cli.md`."""
-    rows = [f"| {row.number} | {row.name} | {row.meaning} |" for row in TABLE]
+def for_fsck(code: int) -> int:
+    """The exit code of fsck(8) for a command that failed with one of the table."""
+    if code == USAGE:
+        return FSCK_USAGE
+    if code == errors.CorruptionError.exit_code:
+        return FSCK_ERRORS_LEFT
+    return FSCK_CANCELLED if code == for_signal(signal.SIGINT) else FSCK_FAILURE
+
+
+def markdown(table: tuple[ExitCode, ...] = TABLE) -> str:
+    """A table for `docs/cli.md`."""
+    rows = [f"| {row.number} | {row.name} | {row.meaning} |" for row in table]
     return "\n".join(["| Code | Name | Meaning |", "|---|---|---|", *rows])

@@ -12,10 +12,15 @@ import typer
 
 from zerofs.cli import exitcodes
 from zerofs.config.paths import process_environment, state_directory
-from zerofs.errors import FsError, UnsavedDataError, ZerofsError
+from zerofs.errors import FsError, UnsavedDataError, WrongPasswordError, ZerofsError
 
 UsageError = typer.BadParameter.__mro__[1]
 """What the command-line library raises for wrong arguments; it has no public name of its own there."""
+
+_REMEDY = (
+    "check encryption_password, password_file or password_command in [storage], and whether somebody ran `zerofs "
+    "change-password`; if the password is right, restore zerofs.key from a backup"
+)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -31,7 +36,7 @@ def describe(error: BaseException) -> Failure:
     found = leaves(error)
     if any(isinstance(leaf, ZerofsError) for leaf in found):
         ours = first_error(error)
-        return Failure(message=str(ours), exit_code=ours.exit_code)
+        return Failure(message=_message(ours), exit_code=ours.exit_code)
     leaf = found[0]
     if isinstance(leaf, UsageError):
         context = getattr(leaf, "ctx", None)
@@ -45,6 +50,13 @@ def describe(error: BaseException) -> Failure:
     return Failure(
         message=f"internal error ({type(leaf).__name__}); {where}; -v shows it here", exit_code=exitcodes.FAILURE
     )
+
+
+def _message(error: ZerofsError) -> str:
+    if isinstance(error, WrongPasswordError):
+        # The key room's own text is short, because `change-password` promises it word for word.
+        return f"the password does not open this volume ({error}): {_REMEDY}"
+    return str(error)
 
 
 def _sentence(error: BaseException) -> str:

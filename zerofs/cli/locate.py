@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from zerofs.admin import mounts, registry
+from zerofs import mounttable
+from zerofs.admin import registry
 from zerofs.cli.plan import volume_identity
 from zerofs.config import load
 from zerofs.config.paths import find_config, runtime_directory
@@ -36,10 +37,10 @@ def locate(mountpoint: str | None, config: Path | None, environ: Mapping[str, st
 
 
 def _at(path: str, environ: Mapping[str, str]) -> LocatedMount:
-    entries = mounts.read_mounts()
-    real = mounts.real_mountpoint(path, entries)
-    entry = mounts.find_mount(real, entries)
-    ours = entry is not None and entry.filesystem_type == mounts.FILESYSTEM_TYPE
+    entries = mounttable.read_mounts()
+    real = mounttable.real_mountpoint(path, entries)
+    entry = mounttable.find_mount(real, entries)
+    ours = entry is not None and entry.filesystem_type == mounttable.FILESYSTEM_TYPE
     directory = runtime_directory(environ)
     if entry is not None and ours and os.geteuid() == 0 and entry.owner:
         # Root looks after a user's mount: its socket is where that user's are.
@@ -57,7 +58,7 @@ def _of_volume(config: Path, environ: Mapping[str, str]) -> LocatedMount:
     found = [
         record.mountpoint
         for record in registry.living(runtime_directory(environ))
-        if record.identity == identity or record.config == str(settings.path)
+        if record.mountpoint and (record.identity == identity or record.config == str(settings.path))
     ]
     if not found:
         raise MountpointError(f"the volume of {settings.path} is not mounted on this host")

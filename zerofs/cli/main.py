@@ -27,6 +27,7 @@ def main() -> NoReturn:
 def execute(argv: Sequence[str]) -> int:
     """Run one command line, the program's name first; returns the exit code, having told every error."""
     settings = Globals()
+    is_fsck = next((word for word in argv[1:] if not word.startswith("-")), "") == "fsck"
     try:
         command = typer.main.get_command(app)
         arguments = mount_arguments(argv, getattr(command, "commands", ()))
@@ -47,6 +48,6 @@ def execute(argv: Sequence[str]) -> int:
             sys.stdout = None  # closed at the other end: the interpreter must not flush it again
         else:
             console.complain(failure.message)
-        return failure.exit_code
+        return exitcodes.for_fsck(failure.exit_code) if is_fsck else failure.exit_code
     # Help that nobody asked for is help, but not success.
     return result if isinstance(result, int) and result else (exitcodes.OK if argv[1:] else exitcodes.USAGE)

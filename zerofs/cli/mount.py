@@ -7,11 +7,12 @@ from pathlib import Path
 
 import trio
 
+from zerofs import mounttable
 from zerofs.admin import registry
 from zerofs.cli import console, daemon
 from zerofs.cli.failure import describe
 from zerofs.cli.mount_options import MountOptions
-from zerofs.cli.plan import MountPlan, make_plan
+from zerofs.cli.plan import MountPlan, check_kernel, make_plan
 from zerofs.cli.rooms import RealRooms
 from zerofs.cli.session import Session
 from zerofs.config import load
@@ -51,7 +52,10 @@ def mount(
         reporter.failed("stopped before it was mounted", 1)
         return 0
 
+    hides = mounttable.hides_something(plan.mountpoint)
     daemon.start(file, work)
+    if hides:
+        console.note(f"zerofs: warning: {mounttable.NOT_EMPTY}")
     if not quiet:
         console.say(f"zerofs mounted at {plan.mountpoint}")
 
@@ -66,7 +70,9 @@ def _prepare(mountpoint: str | None, config: Path | None, options: MountOptions)
     environ = process_environment()
     settings = load(config or find_config(environ), environ)
     password = read_password(settings.storage.password, console.ask_secret)
-    return make_plan(settings, mountpoint, options, environ), password
+    plan = make_plan(settings, mountpoint, options, environ)
+    check_kernel(plan)
+    return plan, password
 
 
 def _serve(plan: MountPlan, password: Secret, ready: Callable[[], None]) -> None:

@@ -33,8 +33,9 @@ _SWITCHES: dict[str, dict[str, bool]] = {
     "take_over": {"take_over": True},
     "accept_rollback": {"accept_rollback": True},
 }
+_WITH_VALUE = {"config": "FILE", "checkpoint": "NAME"}
 _MEANINGS = {
-    "ro": "Read-only.",
+    "ro": "Read-only: as `--read-only`.",
     "rw": "Read and write, whatever the configuration says.",
     "allow_other": "Let other users in.",
     "writeback": "Let the kernel gather small writes.",
@@ -42,6 +43,7 @@ _MEANINGS = {
     "noexec": "No program in the mount can be run. Needs root.",
     "take_over": "As `--take-over`.",
     "accept_rollback": "As `--accept-rollback`.",
+    "checkpoint": "`checkpoint=NAME`: as `--checkpoint`.",
     "config": "`config=FILE`: the configuration, in place of the source or `-c`.",
 }
 _KNOWN = tuple(_MEANINGS)
@@ -56,6 +58,7 @@ class MountOptions:
     writeback: bool | None = None
     no_exec: bool = False
     config: str | None = None
+    checkpoint: str | None = None
     take_over: bool = False
     accept_rollback: bool = False
 
@@ -91,10 +94,10 @@ def _meaning(item: str) -> dict[str, Any]:
     name, separator, value = item.partition("=")
     if name.startswith(_IGNORED_PREFIXES) or name in (_IGNORED_WITH_VALUE if separator else _IGNORED):
         return {}
-    if name == "config":
+    if name in _WITH_VALUE:
         if not value:
-            raise ConfigError("the mount option config needs a file: config=FILE")
-        return {"config": value}
+            raise ConfigError(f"the mount option {name} needs a value: {name}={_WITH_VALUE[name]}")
+        return {name: value}
     if name in _SWITCHES:
         if separator:
             raise ConfigError(f"the mount option {name} takes no value")

@@ -1,13 +1,13 @@
 """What is going to be mounted where: configuration, command line and `-o` options brought together and checked."""
 
-import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from zerofs.admin import mounts, registry
+from zerofs import mounttable
+from zerofs.admin import registry
 from zerofs.cli.mount_options import MountOptions
 from zerofs.config.paths import runtime_directory
 from zerofs.config.settings import Settings
@@ -28,6 +28,7 @@ class MountPlan:
     accept_rollback: bool
     runtime_dir: Path
     log: str = ""
+    checkpoint: str | None = None
 
     @property
     def record(self) -> registry.MountRecord:
@@ -48,22 +49,28 @@ def make_plan(
     """The plan; what `-o` does not say, the configuration does.
 
     Raises:
-        ConfigError: no mountpoint is named, or `noexec` is asked for by somebody who is not root.
-        MountpointError: the mountpoint is not a directory that can be mounted on, or would get in the mount's own way.
+        ConfigError: no mountpoint is named, a checkpoint is to be written to, or `noexec` is asked for by somebody
+            who is not root.
+        MountpointError: the mountpoint cannot be mounted on, or would get in the mount's own way.
     """
     fuse = settings.servers.fuse
     target = mountpoint or (os.fspath(fuse.mountpoint) if fuse.mountpoint else "")
     if not target:
         raise ConfigError(f"{settings.path}: no mountpoint: set it in [servers.fuse]")
+    if options.checkpoint is not None and options.read_only is False:
+        raise ConfigError(
+            "a checkpoint is mounted read-only: leave the mount option rw away, or restore the checkpoint"
+        )
     if options.no_exec and os.geteuid() != 0:
         raise ConfigError("the mount option noexec needs root")
-    real = mounts.real_mountpoint(target, mounts.read_mounts())
-    _check_directory(real)
+    real = mounttable.usable_mountpoint(target)
     _check_own_places(real, settings, runtime_directory(environ))
     return MountPlan(
         settings=settings,
         mountpoint=real,
-        read_only=fuse.read_only if options.read_only is None else options.read_only,
+        read_only=options.checkpoint is not None
+        or (fuse.read_only if options.read_only is None else options.read_only),
+        checkpoint=options.checkpoint,
         allow_other=fuse.allow_other if options.allow_other is None else options.allow_other,
         writeback=fuse.writeback if options.writeback is None else options.writeback,
         no_exec=options.no_exec,
@@ -74,18 +81,15 @@ def make_plan(
     )
 
 
-def _check_directory(mountpoint: str) -> None:
-    entry = mounts.find_mount(mountpoint, mounts.read_mounts())
-    if entry is not None and entry.filesystem_type == mounts.FILESYSTEM_TYPE:
-        raise MountpointError(f"{mountpoint} is a zerofs mount already; unmount it with `zerofs umount {mountpoint}`")
-    try:
-        is_directory = os.path.isdir(mountpoint) or not os.stat(mountpoint)
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            raise MountpointError(f"the mountpoint {mountpoint} does not exist; make the directory first") from None
-        raise MountpointError(f"the mountpoint {mountpoint} cannot be used: {error.strerror}") from None
-    if not is_directory:
-        raise MountpointError(f"the mountpoint {mountpoint} is not a directory")
+def check_kernel(plan: MountPlan) -> None:
+    """Whether anything can be mounted here: to be asked before the store is opened, for opening shuts others out.
+
+    Raises:
+        MountpointError: something is missing, and what to do about it.
+    """
+    obstacle = mounttable.fuse_obstacle(allow_other=plan.allow_other)
+    if obstacle:
+        raise MountpointError(f"cannot mount at {plan.mountpoint}: {obstacle}")
 
 
 def _check_own_places(mountpoint: str, settings: Settings, runtime_dir: Path) -> None:

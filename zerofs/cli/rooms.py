@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import trio
 
+from zerofs import mounttable
 from zerofs.admin import mounts
 from zerofs.cli.plan import MountPlan
 from zerofs.crypto.secret import Secret
@@ -22,6 +23,14 @@ class ServedVolume(Protocol):
 
     async def flush(self) -> None:
         """Return when everything accepted so far is in the store; raises ZerofsError when it cannot be."""
+        ...
+
+    async def checkpoint(self, action: object, name: object) -> dict[str, Any]:
+        """See `admin.checkpoints.change`."""
+        ...
+
+    async def collect(self, *, dry_run: bool) -> dict[str, Any]:
+        """See `admin.checkpoints.collect`."""
         ...
 
 
@@ -43,9 +52,9 @@ class Rooms(Protocol):
 class Kernel:
     """What is asked of the kernel about our own mountpoint. All of it blocks."""
 
-    unmount: Callable[[str], None] = mounts.unmount
+    unmount: Callable[[str], None] = mounttable.unmount
     find_holders: Callable[[str], list[mounts.Holder]] = mounts.find_holders
-    push_dirty_pages: Callable[[str], None] = mounts.push_dirty_pages
+    push_dirty_pages: Callable[[str], None] = mounttable.push_dirty_pages
     detach_in_background: Callable[[str], None] = mounts.detach_in_background
 
 
@@ -60,7 +69,7 @@ class RealRooms:
 
         options = OpenOptions(
             read_only=plan.read_only,
-            take_over=plan.take_over,
+            checkpoint=plan.checkpoint,
             accept_rollback=plan.accept_rollback,
             mountpoint=plan.mountpoint,
         )
@@ -75,6 +84,7 @@ class RealRooms:
             read_only=plan.read_only,
             allow_other=plan.allow_other,
             writeback=plan.writeback,
+            lifetime=volume.lifetime,
             # What mount(8) looks for when it asks whether a line of fstab is mounted already.
             fsname=str(plan.settings.path),
         )

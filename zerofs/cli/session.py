@@ -20,8 +20,8 @@ from typing import Any
 
 import trio
 
-from zerofs import __version__
-from zerofs.admin import mounts, registry
+from zerofs import __version__, mounttable
+from zerofs.admin import checkpoints, mounts, registry
 from zerofs.admin.control import protocol, server
 from zerofs.cli import exitcodes
 from zerofs.cli.failure import first_error, underlying
@@ -119,7 +119,7 @@ class Session:
         try:
             await self._world.offload(Lane.DISK, kernel.unmount, mountpoint)
             return True
-        except mounts.BusyError:
+        except mounttable.BusyError:
             holders = await self._world.offload(Lane.DISK, kernel.find_holders, mountpoint)
             names = ", ".join(str(holder) for holder in holders) or "processes that this user may not see"
             log.warning("%s is busy, held by %s: it is unmounted for everybody else now", mountpoint, names)
@@ -160,6 +160,8 @@ class Session:
             protocol.FLUSH: self._on_flush,
             protocol.STOP: self._on_stop,
             protocol.WAIT: self._on_wait,
+            protocol.CHECKPOINT: self._on_checkpoint,
+            protocol.COLLECT: self._on_collect,
         }
 
     async def _on_status(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -170,6 +172,7 @@ class Session:
             "version": __version__,
             "config": str(plan.settings.path),
             "read_only": plan.read_only,
+            "checkpoint": plan.checkpoint or "",
             "log": plan.log,
             "state": self._state,
         }
@@ -181,15 +184,10 @@ class Session:
         return status
 
     async def _on_flush(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        volume = self._volume
-        if volume is None or self._state not in ("mounted", "unmounting"):
-            raise MountpointError(f"{self._plan.mountpoint} is {self._state}: nothing can be flushed now")
+        volume = self._served_volume()
         kernel_error: MountpointError | None = None
-        if arguments.get("kernel", True) and not self._plan.read_only:
-            try:
-                await self._world.offload(Lane.DISK, self._kernel.push_dirty_pages, self._plan.mountpoint)
-            except MountpointError as error:
-                kernel_error = error
+        if arguments.get("kernel", True):
+            kernel_error = await self._push_dirty_pages()
         try:
             # Its own error says more than the kernel's EIO, so it comes first.
             await volume.flush()
@@ -198,6 +196,31 @@ class Session:
         if kernel_error is not None:
             raise UnsavedDataError(str(kernel_error)) from kernel_error
         return {"mountpoint": self._plan.mountpoint}
+
+    async def _push_dirty_pages(self) -> MountpointError | None:
+        """Let the kernel hand over what it holds back; the error if it could not."""
+        if not self._plan.read_only:
+            try:
+                await self._world.offload(Lane.DISK, self._kernel.push_dirty_pages, self._plan.mountpoint)
+            except MountpointError as error:
+                return error
+        return None
+
+    def _served_volume(self) -> ServedVolume:
+        if self._volume is None or self._state not in ("mounted", "unmounting"):
+            raise MountpointError(f"{self._plan.mountpoint} is {self._state}: it cannot do that now")
+        return self._volume
+
+    async def _on_checkpoint(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        volume, action = self._served_volume(), arguments.get("action")
+        if action == checkpoints.CREATE:
+            failure = await self._push_dirty_pages()
+            if failure is not None:
+                raise UnsavedDataError(str(failure)) from failure
+        return await volume.checkpoint(action, arguments.get("name"))
+
+    async def _on_collect(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return await self._served_volume().collect(dry_run=bool(arguments.get("dry_run")))
 
     async def _on_stop(self, arguments: dict[str, Any]) -> dict[str, Any]:
         log.info("told to stop: unmounting")

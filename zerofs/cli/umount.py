@@ -1,5 +1,6 @@
 """`zerofs umount`: flush, unmount, and return when everything is stored and the process that served it has ended."""
 
+from zerofs import mounttable
 from zerofs.admin import mounts
 from zerofs.admin.control import client, protocol
 from zerofs.cli import console
@@ -60,10 +61,10 @@ def _flush(connection: client.Connection, mount: LocatedMount, force: bool) -> p
 
 def _take_away(mountpoint: str) -> None:
     try:
-        mounts.unmount(mountpoint)
-    except mounts.BusyError:
+        mounttable.unmount(mountpoint)
+    except mounttable.BusyError:
         holders = "; ".join(str(holder) for holder in mounts.find_holders(mountpoint))
-        raise mounts.BusyError(
+        raise mounttable.BusyError(
             f"{mountpoint} is busy, held by {holders or 'processes that this user may not see'}: "
             "end them, or unmount with --lazy"
         ) from None
@@ -71,9 +72,9 @@ def _take_away(mountpoint: str) -> None:
 
 def _bury(mountpoint: str) -> None:
     """The process is dead: take its mountpoint away if it is still there, and do not call that a success."""
-    entry = mounts.find_mount(mountpoint, mounts.read_mounts())
-    if entry is not None and entry.filesystem_type == mounts.FILESYSTEM_TYPE:
-        mounts.unmount(mountpoint, lazy=True)
+    entry = mounttable.find_mount(mountpoint, mounttable.read_mounts())
+    if entry is not None and entry.filesystem_type == mounttable.FILESYSTEM_TYPE:
+        mounttable.unmount(mountpoint, lazy=True)
     raise UnsavedDataError(
         f"the process that served {mountpoint} ended without storing everything: "
         "what was written after the last fsync or flush may be lost"

@@ -14,6 +14,7 @@ from zerofs.errors import ConfigError
 from zerofs.transform.compression import Compression
 
 DEFAULT_CACHE_DIR = "${HOME}/.cache/zerofs"
+MAX_OBJECT_SIZE_MB = 256
 _URL_FORMS = "s3://bucket/path, file:///path or memory://"
 
 
@@ -39,8 +40,16 @@ def _check_not_empty(text: str) -> str:
     return text
 
 
+def _check_object_size(size_mb: float) -> float:
+    # What becomes one object must stay below the limits of its format, or it could not be read back (`lsm.format`).
+    if size_mb > MAX_OBJECT_SIZE_MB:
+        raise PydanticCustomError("zerofs", f"must be at most {MAX_OBJECT_SIZE_MB}")
+    return size_mb
+
+
 Text = Annotated[str, AfterValidator(_check_not_empty)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ObjectSize = Annotated[Positive, AfterValidator(_check_object_size)]
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -146,14 +155,19 @@ class AwsTable(Table):
 class LsmTable(Table):
     """Limits of the engine. The defaults suit everyday use."""
 
-    memtable_size_mb: Annotated[Positive, Sample(toml="16.0")] = Field(
-        default=16.0, description="Metadata gathered in memory before it is written as a table, in MB of 10^6 bytes."
+    memtable_size_mb: Annotated[ObjectSize, Sample(toml="16.0")] = Field(
+        default=16.0,
+        description="Metadata gathered in memory before it is written as a table, in MB of 10^6 bytes, at most 256.",
     )
-    chunk_sst_size_mb: Annotated[Positive, Sample(toml="64.0")] = Field(
-        default=64.0, description="Largest object of file data, in MB."
+    chunk_sst_size_mb: Annotated[ObjectSize, Sample(toml="64.0")] = Field(
+        default=64.0, description="Largest object of file data, in MB, at most 256."
     )
     sync_interval_s: Annotated[Positive, Sample(toml="5.0")] = Field(
         default=5.0, description="How long a write may wait in memory before it is stored without an fsync, in seconds."
+    )
+    poll_interval_s: Annotated[Positive, Sample(toml="10.0")] = Field(
+        default=10.0,
+        description="How often a read-only mount looks for what the writer stored, in seconds: two requests each time.",
     )
 
 

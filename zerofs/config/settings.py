@@ -90,6 +90,7 @@ class LsmSettings:
     memtable_size_bytes: int
     chunk_sst_size_bytes: int
     sync_interval_s: float
+    poll_interval_s: float
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

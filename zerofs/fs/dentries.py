@@ -34,6 +34,11 @@ class Dentries:
         self.generation = 0
         """Counts changes: who slept since a lookup can tell whether any name changed meanwhile."""
 
+    def renew(self) -> None:
+        """Another state of the volume is shown: know nothing."""
+        self._cache.clear()
+        self.generation += 1
+
     async def find(self, directory: int, name: bytes) -> Dentry | None:
         """What the name leads to. No checkpoint when that is in memory."""
         known = self._cache.get((directory, name))
@@ -49,10 +54,6 @@ class Dentries:
             if generation == self.generation:  # else the answer may be older than a change that the cache knows
                 self._cache.put((directory, name), known)
         return known if known is not _ABSENT else None
-
-    def evict_all(self) -> None:
-        """Forget what is in memory."""
-        self._cache.clear()
 
     def stage_add(self, rows: list[Row], directory: Inode, name: bytes, node: Inode) -> None:
         """A new name, behind all others. Changes the directory's counts; its row is the caller's to put."""

@@ -20,6 +20,7 @@ from zerofs.fs.context import Context
 from zerofs.fs.ops import attr, create, directory, io, link, lookup, remove, rename, xattr
 from zerofs.fs.options import FilesystemOptions
 from zerofs.fs.ports import Engine
+from zerofs.fs.renewal import Read, Renewals
 from zerofs.world import World
 
 ROOT_INODE = mounting.ROOT_INODE
@@ -36,12 +37,17 @@ Method = Callable[Concatenate["Filesystem", P], Awaitable[T]]
 def _raises_fs_error(method: Method[P, T]) -> Callable[Concatenate["Filesystem", P], Coroutine[Any, Any, T]]:
     @functools.wraps(method)
     async def call(self: "Filesystem", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await method(self, *args, **kwargs)
-        except FsError:
-            raise
-        except ZerofsError as error:
-            raise self._translated(error) from error
+        inodes = self._ctx.inodes
+        while True:
+            renewals = inodes.renewals
+            try:
+                return await method(self, *args, **kwargs)
+            except ZerofsError as error:
+                if renewals != inodes.renewals:
+                    continue  # of two states, each of which may be without fault; nothing was changed yet
+                if isinstance(error, FsError):
+                    raise
+                raise self._translated(error) from error
 
     return call
 
@@ -55,6 +61,7 @@ class Filesystem:
 
     def __init__(self, context: Context) -> None:
         self._ctx = context
+        self._renewals = Renewals(context)
         self._reported: set[str] = set()
 
     @classmethod
@@ -70,6 +77,14 @@ class Filesystem:
         """The background service; to be run as long as the filesystem is open, except on a read-only one."""
         await writeback.run(self._ctx, task_status=task_status)
 
+    async def prepare_renewal(self, read: Read) -> Callable[[], None]:
+        """For the engine of a mount that follows a writer, before it shows a newer state: see `renewal`."""
+        return await self._renewals.prepare(read)
+
+    async def next_renewal(self) -> list[int]:
+        """Wait for a newer state; the regular files that were open then, of which somebody may keep old data."""
+        return await self._renewals.next()
+
     @property
     def data_lost(self) -> bool:
         """Whether a write was ever refused for want of the store. Every fsync fails until an operator clears it."""
@@ -78,11 +93,6 @@ class Filesystem:
     def clear_data_lost(self) -> None:
         """The operator knows."""
         self._ctx.data_lost = False
-
-    def evict_all(self) -> None:
-        """Drop what is cached and unused: names, and inodes without handles."""
-        self._ctx.inodes.evict_all()
-        self._ctx.dentries.evict_all()
 
     # names
 
@@ -265,10 +275,13 @@ class Filesystem:
     def retire(self) -> None:
         """The mount ends: nobody refers to anything any more, orphans go. What is left is the engine's to store.
 
-        Raises FsError(EIO) when a write was refused and lost before.
+        Afterwards, `require_nothing_lost` has the last word.
         """
         self._ctx.handles.abandon()
         self._ctx.orphans.release_all()
+
+    def require_nothing_lost(self) -> None:
+        """Raise FsError(EIO) when a write was ever refused: to be told at the end, when everything else is stored."""
         if self._ctx.data_lost:
             raise FsError(errno.EIO, "a write was refused and its data is lost; the log names the inode")
 

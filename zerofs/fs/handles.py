@@ -13,7 +13,7 @@ from zerofs.fs.format.records import Inode
 class Handle:
     """An open file or directory."""
 
-    __slots__ = ("error", "flags", "node", "uid")
+    __slots__ = ("error", "flags", "node", "stale", "uid")
 
     def __init__(self, node: Inode, flags: int, uid: int) -> None:
         self.node = node
@@ -23,6 +23,9 @@ class Handle:
         self.error = 0
         """The errno of a write that was refused while this was open: every later fsync and flush repeats it, because
         with a writeback cache the program's own write(2) has long succeeded."""
+
+        self.stale = False
+        """The inode is no more in the state that a read-only mount shows."""
 
     @property
     def writable(self) -> bool:
@@ -49,7 +52,14 @@ class Handles:
         return number
 
     def get(self, number: int) -> Handle:
-        """An open handle. Raises FsError(EBADF)."""
+        """An open handle. Raises FsError(EBADF), FsError(ESTALE) for one whose inode is gone."""
+        handle = self.known(number)
+        if handle.stale:
+            raise FsError(errno.ESTALE, f"inode {handle.node.number} is gone")
+        return handle
+
+    def known(self, number: int) -> Handle:
+        """An open handle, also one whose inode is gone. Raises FsError(EBADF)."""
         handle = self._open.get(number)
         if handle is None:
             raise FsError(errno.EBADF, f"there is no handle {number}")
@@ -71,10 +81,20 @@ class Handles:
 
     def close(self, number: int) -> Inode:
         """Close a handle; its inode. Raises FsError(EBADF)."""
-        node = self.get(number).node
+        node = self.known(number).node
         del self._open[number]
         node.handles -= 1
         return node
+
+    def open_inodes(self) -> dict[int, Inode]:
+        """What handles are open on, by inode number, but for what is gone."""
+        return {handle.node.number: handle.node for handle in self._open.values() if not handle.stale}
+
+    def mark_stale(self, node: Inode) -> None:
+        """The inode is gone: whoever has it open can only close it."""
+        for handle in self._open.values():
+            if handle.node is node:
+                handle.stale = True
 
     def mark_failed(self, node: Inode, error: int) -> None:
         """A write to the inode was refused: remember it in every handle that is open on it for writing."""
@@ -99,14 +119,6 @@ class Handles:
     def is_referenced(self, node: Inode) -> bool:
         """Whether a handle or the kernel refers to it."""
         return node.handles > 0 or node.number in self._lookups
-
-    def lookups_of(self, inode: int) -> int:
-        """The kernel's lookup count."""
-        return self._lookups.get(inode, 0)
-
-    def open_count(self) -> int:
-        """Open handles."""
-        return len(self._open)
 
     def abandon(self) -> None:
         """Nobody refers to anything any more: the mount ends."""

@@ -8,7 +8,7 @@ single-flight for the same reason: bytes that were read before a change must not
 """
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from weakref import WeakValueDictionary
 
 import trio
@@ -23,13 +23,15 @@ from zerofs.fs.recent import Recent
 class Inodes:
     """All inodes of one filesystem."""
 
-    __slots__ = ("_engine", "_live", "_loading", "_recent")
+    __slots__ = ("_engine", "_live", "_loading", "_recent", "renewals")
 
     def __init__(self, engine: Engine, cache_count: int) -> None:
         self._engine = engine
         self._recent: Recent[int, Inode] = Recent(cache_count)
         self._live: WeakValueDictionary[int, Inode] = WeakValueDictionary()
         self._loading: dict[int, trio.Event] = {}
+        self.renewals = 0
+        """Counts changes of the state that a read-only mount shows: who slept can tell whether there was one."""
 
     def cached(self, number: int) -> Inode | None:
         """The inode if it is in memory."""
@@ -50,9 +52,11 @@ class Inodes:
         self._recent.drop(number)
         self._live.pop(number, None)
 
-    def evict_all(self) -> None:
-        """Keep only what others hold."""
+    def renew(self, kept: Mapping[int, Inode]) -> None:
+        """Another state of the volume is shown: know nothing but `kept`, which is of that state."""
         self._recent.clear()
+        self._live = WeakValueDictionary(kept)
+        self.renewals += 1
 
     async def get(self, number: int) -> Inode:
         """The inode. Raises FsError(ESTALE) if there is none of that number."""
@@ -91,10 +95,13 @@ class Inodes:
         done = trio.Event()
         self._loading.update((number, done) for number in numbers)
         try:
-            if len(numbers) == 1:
-                values = [await self._engine.get(inode_key(numbers[0]))]
-            else:
-                values = list(await self._engine.multi_get([inode_key(number) for number in numbers]))
+            renewals = -1
+            while renewals != self.renewals:
+                renewals = self.renewals
+                if len(numbers) == 1:
+                    values = [await self._engine.get(inode_key(numbers[0]))]
+                else:
+                    values = list(await self._engine.multi_get([inode_key(number) for number in numbers]))
             return [self._adopt(number, value) for number, value in zip(numbers, values, strict=True)]
         finally:
             for number in numbers:

@@ -40,12 +40,11 @@ class Recent(Generic[K, V]):
             self._old = young
             self._young = {}
 
+    def clear(self) -> None:
+        """Forget all."""
+        self._young, self._old = {}, {}
+
     def drop(self, key: K) -> None:
         """Forget one."""
         self._young.pop(key, None)
         self._old.pop(key, None)
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._young = {}
-        self._old = {}

@@ -49,7 +49,7 @@ from dataclasses import dataclass
 from zerofs.crypto import aead, box
 from zerofs.crypto.kdf import KEY_SIZE, MAX_WORK_KIB, SALT_SIZE, KdfCost
 from zerofs.crypto.secret import Secret
-from zerofs.errors import CorruptionError
+from zerofs.errors import CorruptionError, UnsupportedFormatError
 from zerofs.ids import PUT_ID_SIZE, VOLUME_ID_SIZE, KeyId
 from zerofs.wire import Reader, Writer
 
@@ -67,6 +67,9 @@ MAX_LABEL_SIZE = 64
 MAX_PROTECTOR_SIZE = 1024
 MAX_SEALED_KEYRING_SIZE = 65536
 MAX_GENERATIONS = 1024
+MAX_SIDECAR_SIZE = 1 << 17
+"""Bytes of the object: more than all its fields at their limits."""
+
 MAX_TOTAL_WORK_KIB = 4 * MAX_WORK_KIB
 """Most memory times passes over all slots: what a wrong password, or a forged sidecar, can cost."""
 
@@ -144,8 +147,9 @@ def decode_sidecar(data: bytes) -> Sidecar:
     """A sidecar from the bytes of the object.
 
     Raises:
-        CorruptionError: not a sidecar, another version, malformed, or a KDF cost beyond the limits. Nothing costly was
-            done; nothing is authenticated yet.
+        CorruptionError: not a sidecar, malformed, or a KDF cost beyond the limits. Nothing costly was done; nothing is
+            authenticated yet.
+        UnsupportedFormatError: of a newer version, or so it says.
     """
     reader = Reader(data, SIDECAR_NAME)
     if data[: len(MAGIC)] != MAGIC:
@@ -153,7 +157,7 @@ def decode_sidecar(data: bytes) -> Sidecar:
     reader.raw(len(MAGIC))
     version = reader.u32()
     if version != VERSION:
-        raise CorruptionError(
+        raise (UnsupportedFormatError if version > VERSION else CorruptionError)(
             f"{SIDECAR_NAME} has version {version}; this zerofs reads version {VERSION} only: use a newer zerofs, or"
             " restore the object from a backup if it was altered"
         )

@@ -23,6 +23,7 @@ from zerofs.ids import PUT_ID_SIZE, VOLUME_ID_SIZE, KeyId
 from zerofs.keys.chain import OpenedSidecar, context_of, encode_sidecar, open_chain, seal_keyring
 from zerofs.keys.format import (
     KIND_PASSWORD,
+    MAX_SIDECAR_SIZE,
     SIDECAR_NAME,
     Generation,
     PasswordProtector,
@@ -81,7 +82,8 @@ async def unseal(store: ObjectStore, world: World, password: Secret) -> Keyring:
     Raises:
         KeyMissingError: there is no sidecar.
         WrongPasswordError: no slot opens with this password.
-        CorruptionError: the object is malformed, of another version, or altered.
+        CorruptionError: the object is malformed or altered.
+        UnsupportedFormatError: the object is of a newer version.
     """
     data, _ = await _load(store)
     opened = await _open(world, data, password)
@@ -144,7 +146,7 @@ async def _read_back(store: ObjectStore, world: World, expected: bytes, password
 
 async def _load(store: ObjectStore) -> tuple[bytes, str]:
     try:
-        return await store.get_versioned(SIDECAR_NAME)
+        return await store.get_versioned(SIDECAR_NAME, limit_bytes=MAX_SIDECAR_SIZE)
     except ObjectNotFoundError as exc:
         raise KeyMissingError(
             f"{SIDECAR_NAME} is missing in {store.url}: restore it from a backup of the volume. Without it nobody can"

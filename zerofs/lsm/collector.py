@@ -168,8 +168,10 @@ class Collector:
 
     async def _registered(self, ssts: Sequence[SstId], views: Sequence[Manifest]) -> set[SstId]:
         """Those of the SSTs that the chunk tree of some view refers to."""
-        registers = [RegisterView(self._storage, view) for view in views]
-        return {sst for sst in ssts for view in registers if await view.get(sst) is not None}
+        registered: set[SstId] = set()
+        for view in views:
+            registered.update([sst async for sst, _ in RegisterView(self._storage, view).all()])
+        return registered.intersection(ssts)
 
     async def _delete(self, doomed: Doomed, current: Manifest, manifests: Sequence[int]) -> None:
         if manifests:

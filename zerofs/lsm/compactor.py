@@ -88,10 +88,11 @@ class Compactor:
 
         try:
             result = await self._worker.compact(job)
-            self._storage.world.reached("compact_after_outputs_before_manifest")
-            await versions.edit(change, in_force=lambda _: self._known.note(changed))
-        finally:
+        except BaseException:
             self._names.settle(minted)
+            raise
+        self._storage.world.reached("compact_after_outputs_before_manifest")
+        await versions.edit(change, minted=minted, in_force=lambda _: self._known.note(changed))
         self._note(result)
 
     def _note(self, result: CompactionResult) -> None:

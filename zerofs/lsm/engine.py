@@ -8,26 +8,33 @@ Services run beside the callers: the WAL (cuts and appends), the flusher, the ch
     flush  ─▶ cut, memtable frozen at it ─▶ runs ─▶ manifest       the WAL below may go
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
-from zerofs.errors import FencedError, ReadOnlyError, ZerofsError
+from zerofs.errors import FencedError, MissingObjectError, ReadOnlyError, ZerofsError
 from zerofs.lsm.checkpoints import Checkpoints
 from zerofs.lsm.chunk import Chunk, Shared
 from zerofs.lsm.chunkreader import ChunkReader, Source
 from zerofs.lsm.chunkwriter import ChunkWriter
 from zerofs.lsm.commits import Commits, Missing
+from zerofs.lsm.follower import Follower, State
 from zerofs.lsm.format.manifest import Checkpoint, Manifest
 from zerofs.lsm.format.pointer import IN_SST, Pointer
 from zerofs.lsm.format.rows import POINTER
-from zerofs.lsm.lookup import Lookup
+from zerofs.lsm.lookup import Found, Lookup
 from zerofs.lsm.maintenance import Maintenance
-from zerofs.lsm.memtable import Entry, NewValue, Value
+from zerofs.lsm.memtable import NewValue, Value
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.signal import Signal
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.syncer import Syncer
+
+T = TypeVar("T")
+
+Prepare = Callable[[Callable[[Sequence[bytes]], Awaitable[list[Value | None]]]], Awaitable[Callable[[], None]]]
+"""Given how to read from a state that is not shown yet, returns what to do in the instant in which it is."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -53,6 +60,7 @@ class Engine:
         lookup: Lookup,
         current: Callable[[], Manifest],
         writer: "WriterParts | None",
+        follower: Follower | None = None,
     ) -> None:
         self._storage = storage
         self._options = options
@@ -60,6 +68,7 @@ class Engine:
         self._lookup = lookup
         self._current = current
         self._writer = writer
+        self._follower = follower
         self._syncer = writer.syncer if writer is not None else None
         self._chunk_reader = ChunkReader(storage, options)
 
@@ -156,15 +165,16 @@ class Engine:
         """
         entry = self._commits.lookup(key)
         if isinstance(entry, Missing) or type(entry) is Chunk:
-            return (await self._lookup.steadily(partial(self._read, (key,))))[0]
+            return (await self._steadily(partial(self._read, (key,))))[0]
         return entry
 
     async def multi_get(self, keys: Sequence[bytes]) -> list[Value | None]:
         """Like `get` for many keys; chunks that lie together are fetched together."""
-        return await self._lookup.steadily(partial(self._read, keys))
+        return await self._steadily(partial(self._read, keys))
 
-    async def _read(self, keys: Sequence[bytes]) -> list[Value | None]:
-        entries = [await self._lookup.find(key) for key in keys]
+    async def _read(self, keys: Sequence[bytes], lookup: Lookup | None = None) -> list[Value | None]:
+        lookup = lookup or self._lookup  # of one instant: a reader's may be exchanged while this waits
+        entries = [await lookup.find(key) for key in keys]
         sources: list[Source] = [entry if type(entry) is Chunk or type(entry) is Pointer else None for entry in entries]
         if not any(sources):
             return entries  # type: ignore[return-value]  # values only
@@ -176,14 +186,14 @@ class Engine:
 
     async def contains(self, key: bytes) -> bool:
         """Whether the key has a value; never fetches chunk data."""
-        return await self._lookup.steadily(partial(self._lookup.find, key)) is not None
+        return await self._steadily(lambda: self._lookup.find(key)) is not None
 
     async def scan(self, start: bytes, stop: bytes, limit: int) -> list[tuple[bytes, Value]]:
         """At most `limit` rows with start <= key < stop, in key order; chunk values are left out (empty bytes).
 
         Rows committed while the scan waits for the store may or may not be in it.
         """
-        return await self._lookup.steadily(partial(self._scan, start, stop, limit))
+        return await self._steadily(partial(self._scan, start, stop, limit))
 
     async def _scan(self, start: bytes, stop: bytes, limit: int) -> list[tuple[bytes, Value]]:
         return [(key, _scanned(kind, value)) for key, kind, value in await self._lookup.scan(start, stop, limit)]
@@ -191,27 +201,75 @@ class Engine:
     async def shareable(self, keys: Sequence[bytes]) -> list[Shared | bytes | None]:
         """What to put under other chunk keys so that they have what these have; None for those that have nothing.
 
-        A frame that is in a chunk SST is shared, and kept until the next flush although its own key may go; other data
-        is given as it is. Raises CorruptionError, UnavailableError, ReadOnlyError.
+        A frame that is in a chunk SST is shared; other data is given as it is. All of it is of the instant of the
+        return: commit it without an await, then whatever was shared stays although its own key may go. Raises
+        CorruptionError, UnavailableError, ReadOnlyError.
         """
         writer = self._writer
         if writer is None:
             raise ReadOnlyError("this mount is read-only")
-        return await self._lookup.steadily(partial(self._shareable, writer.chunk_writer, keys))
+        return await self._steadily(partial(self._shareable, writer.chunk_writer, keys))
 
     async def _shareable(self, writer: ChunkWriter, keys: Sequence[bytes]) -> list[Shared | bytes | None]:
-        found: list[Shared | bytes | None] = []
-        for key in keys:
-            entry = await self._lookup.find(key)
-            pointer = entry.pointer if type(entry) is Chunk and entry.stored else entry
-            if type(pointer) is Pointer and pointer.holder == IN_SST:
+        while True:
+            version = self._current()
+            entries = [await self._lookup.find(key) for key in keys]
+            pointers = [_stored_at(entry) for entry in entries]
+            apart = [key for key, pointer in zip(keys, pointers, strict=True) if pointer is None]
+            data = dict(zip(apart, await self._read(apart), strict=True))
+            # atomic from here: what was found is still so, and is held before anything can change
+            if version is self._current() and all(map(self._lookup.is_newest, keys, entries)):
+                break
+        for pointer in pointers:
+            if pointer is not None:
                 writer.hold(pointer)
-                found.append(Shared(pointer))
-            elif type(entry) is Chunk or type(entry) is Pointer:
-                found.append((await self._chunk_reader.read([entry]))[0])
-            else:
-                found.append(_encoded(entry))
-        return found
+        return [
+            Shared(pointer) if pointer is not None else _encoded(data[key])
+            for key, pointer in zip(keys, pointers, strict=True)
+        ]
+
+    async def _steadily(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """The result of a read, repeated when an object was collected under it.
+
+        An object that a version lacks is an error only if that version is still the current one: of the writer's own,
+        or after a reader has looked for a newer one.
+        """
+        while True:
+            version = self._current()
+            try:
+                return await attempt()
+            except MissingObjectError:
+                if self._current() is version and self._follower is not None:
+                    await self._follower.renew()
+                if self._current() is version:
+                    raise
+                self._storage.metrics.add("reads_repeated")
+
+    # --- following -----------------------------------------------------------------------------------------------
+
+    async def follow(self, prepare: Prepare) -> None:
+        """Show what the writer stores, until cancelled. Returns at once on a writer or a checkpoint.
+
+        Each newer state is read by `prepare` before it is shown. What that returns is called in the instant in which
+        the state is shown: whoever reads from then on reads the new one.
+        """
+        follower = self._follower
+        if follower is None:
+            return
+
+        async def accept(state: State) -> None:
+            shown = await prepare(lambda keys: self._read(keys, state.lookup))
+            # atomic: no await between the last read of `prepare` and the end of this
+            follower.state = state
+            self._commits, self._lookup = state.commits, state.lookup
+            shown()
+
+        await follower.run(accept)
+
+    @property
+    def follower(self) -> Follower | None:
+        """How a reader follows the writer; None for a writer or a checkpoint."""
+        return self._follower
 
     # --- what the outside may know -----------------------------------------------------------------------------
 
@@ -249,10 +307,10 @@ class Engine:
 
     @property
     def state(self) -> str:
-        """`ok`, `waiting` (the store is in trouble), `fenced`, `failed` or `read-only`."""
+        """`ok`, `waiting` (the store is in trouble), `fenced`, `failed` or, of a reader, `read-only`."""
         syncer = self._syncer
         if syncer is None:
-            return "read-only"
+            return "waiting" if self._storage.trouble else "read-only"
         if syncer.failure is not None:
             return "fenced" if isinstance(syncer.failure, FencedError) else "failed"
         return "waiting" if self._storage.trouble else "ok"
@@ -280,12 +338,15 @@ class Engine:
         }
 
 
-def _encoded(entry: Entry) -> bytes | None:
+def _stored_at(entry: Found) -> Pointer | None:
+    """Where in a chunk SST the data of an entry is, if it is in one."""
+    pointer = entry.pointer if type(entry) is Chunk and entry.stored else entry
+    return pointer if type(pointer) is Pointer and pointer.holder == IN_SST else None
+
+
+def _encoded(value: Value | None) -> bytes | None:
     """A value as of now; None when there is none, or when it is a chunk that became a hole."""
-    if entry is None or isinstance(entry, bytes):
-        return entry
-    assert not isinstance(entry, Chunk), "chunks are read"
-    return entry.encode() or None
+    return value if value is None or isinstance(value, bytes) else value.encode() or None
 
 
 def _scanned(kind: int, value: object) -> Value:

@@ -19,9 +19,11 @@ from zerofs.lsm.format.header import (
 from zerofs.lsm.format.names import FLOOR_NAME
 from zerofs.lsm.storage import CREATE_DEADLINE_S, Storage
 from zerofs.objectstore.conditional import create, replace
+from zerofs.transform.frame import FRAME_OVERHEAD
 from zerofs.wire import Reader, Writer
 
 TEXT_SIZE = 8
+MAX_FLOOR_SIZE = HEADER_SIZE + FRAME_OVERHEAD + TEXT_SIZE
 
 
 class Floor:
@@ -31,11 +33,11 @@ class Floor:
         self._storage = storage
 
     async def get(self) -> int:
-        """The floor; 0 when no manifest was ever deleted. Waits for a store that does not answer.
+        """The floor; 0 when no manifest was ever deleted. Waits for a store that does not answer, unless opening.
 
         Raises CorruptionError.
         """
-        body = await self._storage.get_patiently(FLOOR_NAME)
+        body = await self._storage.get_patiently(FLOOR_NAME, MAX_FLOOR_SIZE)
         return 0 if body is None else self._open(body)
 
     async def raise_to(self, manifest_id: int, epoch: int) -> int:
@@ -47,7 +49,7 @@ class Floor:
         store, world = storage.store, storage.world
         while True:
             try:
-                body, version = await store.get_versioned(FLOOR_NAME)
+                body, version = await store.get_versioned(FLOOR_NAME, limit_bytes=MAX_FLOOR_SIZE)
             except ObjectNotFoundError:
                 floor, version = 0, ""
             else:

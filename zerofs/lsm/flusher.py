@@ -69,31 +69,32 @@ class Flusher:
                     runs[tree.prefix] = run
                 if tree.prefix == CHUNK_PREFIX:
                     referred = await storage.world.offload(Lane.CPU, referred_bytes, rows)
-            storage.world.reached("flush_after_runs_before_manifest")
-
-            async def change(current: Manifest) -> Manifest:
-                nonlocal changed
-                rows, ranges, changed = await RegisterView(storage, current).changed(referred, names.sizes)
-                after = replace(
-                    current,
-                    wal_mark=frozen.wal_id,
-                    wal_mark_put_id=frozen.wal_put_id,
-                    last_seqno=frozen.last_seqno,
-                    trees=tuple(tree.with_newest(runs.get(tree.prefix)) for tree in current.trees),
-                )
-                if rows:
-                    registers = await self._runs.put(current.token, rows, ranges, minted)
-                    after = after.with_trees(after.tree(SPACE_PREFIX).with_newest(registers))
-                return after
-
-            def settled(_: Manifest) -> None:
-                names.flushed(frozen.generation)
-                self._known.note(changed)
-                in_force()
-
-            await self._versions.edit(change, closed=closed, in_force=settled)
-        finally:
+        except BaseException:
             names.settle(minted)
+            raise
+        storage.world.reached("flush_after_runs_before_manifest")
+
+        async def change(current: Manifest) -> Manifest:
+            nonlocal changed
+            rows, ranges, changed = await RegisterView(storage, current).changed(referred, names.sizes)
+            after = replace(
+                current,
+                wal_mark=frozen.wal_id,
+                wal_mark_put_id=frozen.wal_put_id,
+                last_seqno=frozen.last_seqno,
+                trees=tuple(tree.with_newest(runs.get(tree.prefix)) for tree in current.trees),
+            )
+            if rows:
+                registers = await self._runs.put(current.token, rows, ranges, minted)
+                after = after.with_trees(after.tree(SPACE_PREFIX).with_newest(registers))
+            return after
+
+        def settled(_: Manifest) -> None:
+            names.flushed(frozen.generation)
+            self._known.note(changed)
+            in_force()
+
+        await self._versions.edit(change, minted=minted, closed=closed, in_force=settled)
 
     async def _move_frames_out_of_wal(self, memtable: Memtable) -> None:
         """The frames that WAL objects carried, still in memory, into chunk SSTs: ciphertext as it is."""

@@ -1,9 +1,7 @@
 """Where a key leads to: the memtables, then the trees of the current version."""
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable
 
-from zerofs.errors import MissingObjectError
 from zerofs.lsm.commits import Commits, Missing
 from zerofs.lsm.format.manifest import Manifest
 from zerofs.lsm.format.pointer import Pointer, decode_pointer
@@ -13,8 +11,6 @@ from zerofs.lsm.memtable import Entry
 from zerofs.lsm.reader import TreeView, merge_slices
 from zerofs.lsm.sst import SstReader
 from zerofs.lsm.storage import Storage
-
-T = TypeVar("T")
 
 SCAN_SLICE_ROWS = 256
 """Rows that a scan takes from each source at a time, at most."""
@@ -43,6 +39,11 @@ class Lookup:
             return None
         return decode_pointer(row[2]) if row[1] == POINTER else row[2]
 
+    def is_newest(self, key: bytes, found: Found) -> bool:
+        """Whether `found`, which this version gave for the key, is not overtaken by a memtable."""
+        entry = self._commits.lookup(key)
+        return isinstance(entry, Missing) or entry is found
+
     async def scan(self, start: bytes, stop: bytes, limit: int) -> list[tuple[bytes, int, object]]:
         """At most `limit` rows (key, kind, value) with start <= key < stop, in key order, deletes left out.
 
@@ -67,17 +68,3 @@ class Lookup:
             self._views = {tree.prefix: TreeView(tree, ssts) for tree in manifest.trees}
             self._view_of = manifest
         return self._views[tree_of(key)]
-
-    async def steadily(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """The result of a read, repeated when an object was collected under it.
-
-        An object that a version lacks is an error only if that version is still the current one.
-        """
-        while True:
-            version = self._current()
-            try:
-                return await attempt()
-            except MissingObjectError:
-                if self._current() is version:
-                    raise
-                self._storage.metrics.add("reads_repeated")

@@ -106,7 +106,10 @@ class Maintenance:
         pause_s = PAUSE_S[0]
         while True:
             try:
-                if await self._wait_for_work():
+                idle = not await self._wait_for_work()
+                if self._syncer.failure is not None:
+                    return  # whoever cannot store anything has nothing to tidy up
+                if not idle:
                     await self.keep_up()
                 else:
                     await self.tighten()
@@ -123,7 +126,7 @@ class Maintenance:
                 pause_s = min(2 * pause_s, PAUSE_S[1])
 
     async def _wait_for_work(self) -> bool:
-        """True when there is a new version, or somebody wants a collection; False when there is something to tighten and nobody writes."""
+        """True for a new version or a wanted collection, False for something to tighten while nobody writes."""
         version = self._versions.current
         while True:
             seqno = self._commits.seqno

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import replace
 
-from zerofs.errors import CorruptionError, FencedError, PreconditionFailedError
+from zerofs.errors import CorruptionError, FencedError, PreconditionFailedError, ZerofsError
 from zerofs.lsm.floor import Floor
 from zerofs.lsm.format.header import (
     HEADER_SIZE,
@@ -14,11 +14,17 @@ from zerofs.lsm.format.header import (
     header_identity,
 )
 from zerofs.lsm.format.manifest import MAX_MANIFEST_SIZE, NO_DIGEST, Manifest, decode_manifest, encode_manifest
-from zerofs.lsm.format.names import FLOOR_NAME, MANIFEST_PREFIX, manifest_name, parse_manifest_name
+from zerofs.lsm.format.names import MANIFEST_PREFIX, manifest_name, parse_manifest_name
 from zerofs.lsm.storage import Storage, missing
+from zerofs.transform.frame import FRAME_OVERHEAD
 from zerofs.world import Lane
 
-OFFLOAD_FROM_BYTES = 1 << 20
+OFFLOAD_FROM_SSTS = 100
+"""A manifest with more is encoded, checked and sealed on a thread: about 8 µs each that no request should wait for."""
+
+LIST_TRIES = 4
+
+MAX_MANIFEST_OBJECT_SIZE = HEADER_SIZE + MAX_MANIFEST_SIZE + FRAME_OVERHEAD
 
 
 class ManifestLost(Exception):
@@ -39,14 +45,19 @@ class ManifestStore:
 
         A LIST may lag behind, so the ids above what it shows are asked for by name until one is absent.
         """
-        names = [info.name for info in await self._storage.store.list(MANIFEST_PREFIX) if info.name != FLOOR_NAME]
-        if not names:
-            return None
-        manifest_id = int(parse_manifest_name(names[-1]))
-        body = await self._storage.store.get(names[-1])
-        while (newer := await self._storage.get_or_none(manifest_name(manifest_id + 1))) is not None:
-            manifest_id += 1
-            body = newer
+        for _ in range(LIST_TRIES):
+            ids = await self._storage.list_ids(MANIFEST_PREFIX, parse_manifest_name)
+            if not ids:
+                return None
+            manifest_id = int(ids[-1])
+            body = await self._get(manifest_id)
+            while (newer := await self._get(manifest_id + 1)) is not None:
+                manifest_id += 1
+                body = newer
+            if body is not None:
+                break  # else it was collected since it was listed
+        else:
+            raise missing(manifest_name(manifest_id))
         manifest = self._open(manifest_id, body)
         await self._check_predecessor(manifest)
         self._remember(manifest_id, body)
@@ -54,7 +65,7 @@ class ManifestStore:
 
     async def load(self, manifest_id: int) -> Manifest:
         """The manifest of an id that something refers to. Raises CorruptionError, MissingObjectError."""
-        body = await self._storage.get_or_none(manifest_name(manifest_id))
+        body = await self._get(manifest_id)
         if body is None:
             raise missing(manifest_name(manifest_id))
         return self._open(manifest_id, body)
@@ -62,39 +73,34 @@ class ManifestStore:
     async def newer_than(self, manifest: Manifest) -> Manifest | None:
         """The newest manifest above the given one, or None. Two GETs when there is none.
 
-        The next id may have been created and deleted again while its predecessor's writer slept. The floor tells.
+        The next ids may have been created and deleted again while this one's writer slept, or be created by nobody who
+        counts, below a gap. The floor tells.
         """
         newest = None
         manifest_id = manifest.manifest_id + 1
-        while (body := await self._storage.get_or_none(manifest_name(manifest_id))) is not None:
+        while (body := await self._get(manifest_id)) is not None:
             newest = self._open(manifest_id, body)
             manifest_id += 1
-        if newest is None and await self.floor.get() > manifest.manifest_id:
+        if await self.floor.get() > (newest or manifest).manifest_id:
             newest = await self.latest()
         return newest
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create `manifest` under its id, naming its predecessor, and return it as stored.
 
-        Raises ManifestLost when the id is taken, or was once taken and deleted (the floor).
+        Raises ManifestLost when the id is taken, or was once taken and deleted (the floor); ZerofsError, before
+        anything was stored, for a manifest that could not be read back.
         """
         storage = self._storage
         put_id = storage.new_put_id()
         digest = self._digest if self._digest_of == manifest.manifest_id - 1 else NO_DIGEST
         manifest = replace(manifest, put_id=put_id, predecessor_digest=digest)
-        text = encode_manifest(manifest)
         name = manifest_name(manifest.manifest_id)
-        header = Header(
-            magic=MANIFEST_MAGIC, epoch=manifest.epoch, put_id=put_id, volume_id=storage.volume_id, first_length=0
-        )
-        place = name.encode("ascii") + b"\0" + header_identity(header)
-        seal = storage.sealers.manifest.seal
         nonce = storage.nonces(1)
-        if len(text) >= OFFLOAD_FROM_BYTES:
-            frame = await storage.world.offload(Lane.CPU, seal, text, place, nonce)
+        if manifest.sst_count >= OFFLOAD_FROM_SSTS:
+            body = await storage.world.offload(Lane.CPU, self._seal, manifest, nonce)
         else:
-            frame = seal(text, place, nonce)
-        body = encode_header(replace(header, first_length=len(frame))) + frame
+            body = self._seal(manifest, nonce)
         try:
             await storage.create(name, [body], put_id)
         except PreconditionFailedError as error:
@@ -104,6 +110,30 @@ class ManifestStore:
         self._remember(manifest.manifest_id, body)
         storage.metrics.add("manifests")
         return manifest
+
+    def _seal(self, manifest: Manifest, nonce: bytes) -> bytes:
+        """The object of a manifest. Its own reader has the last word: what that refuses would be the volume's end."""
+        name = manifest_name(manifest.manifest_id)
+        text = encode_manifest(manifest)
+        try:
+            if len(text) > MAX_MANIFEST_SIZE:
+                raise CorruptionError(f"{len(text)} bytes exceed the limit of {MAX_MANIFEST_SIZE}")
+            decode_manifest(text, epoch=manifest.epoch, put_id=manifest.put_id, name=name)
+        except CorruptionError as error:
+            raise ZerofsError(f"{name} was not stored, because it could not be read back: {error}") from error
+        header = Header(
+            magic=MANIFEST_MAGIC,
+            epoch=manifest.epoch,
+            put_id=manifest.put_id,
+            volume_id=self._storage.volume_id,
+            first_length=0,
+        )
+        place = name.encode("ascii") + b"\0" + header_identity(header)
+        frame = self._storage.sealers.manifest.seal(text, place, nonce)
+        return encode_header(replace(header, first_length=len(frame))) + frame
+
+    async def _get(self, manifest_id: int) -> bytes | None:
+        return await self._storage.get_or_none(manifest_name(manifest_id), MAX_MANIFEST_OBJECT_SIZE)
 
     def _open(self, manifest_id: int, body: bytes) -> Manifest:
         storage = self._storage
@@ -124,7 +154,7 @@ class ManifestStore:
         if manifest.predecessor_digest == NO_DIGEST:
             return
         name = manifest_name(manifest.manifest_id - 1)
-        body = await self._storage.get_or_none(name)
+        body = await self._get(manifest.manifest_id - 1)
         if body is None:
             # A predecessor below the floor may be gone. One that is deleted at this moment is below it, too.
             if await self.floor.get() < manifest.manifest_id:

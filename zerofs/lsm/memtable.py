@@ -85,6 +85,16 @@ class Memtable:
             last = min(last, first + limit)
         return list(self._keys[first:last])
 
+    def copy(self) -> "Memtable":
+        """The same rows, to be gone on with while others still read this one."""
+        other = Memtable()
+        other.rows = dict(self.rows)
+        other.ranges = KeyRanges(self.ranges)
+        other.size_bytes = self.size_bytes
+        other._keys = self._keys.copy()
+        other._unsorted = list(self._unsorted)
+        return other
+
     def chunks(self) -> Iterator[Chunk]:
         """The chunks among the rows."""
         return (entry for entry in self.rows.values() if type(entry) is Chunk)

@@ -13,7 +13,9 @@ from zerofs.lsm.compaction.worker import InlineWorker, Worker
 from zerofs.lsm.compactor import Compactor
 from zerofs.lsm.engine import Engine, WriterParts
 from zerofs.lsm.flusher import Flusher
-from zerofs.lsm.format.manifest import Manifest, WriterInfo
+from zerofs.lsm.follower import Follower, state_of
+from zerofs.lsm.format.manifest import WriterInfo
+from zerofs.lsm.lineage import claim_of
 from zerofs.lsm.lookup import Lookup
 from zerofs.lsm.maintenance import Maintenance
 from zerofs.lsm.manifests import ManifestStore
@@ -22,6 +24,7 @@ from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.recovery import Recovered, open_checkpoint, open_reader, open_writer
 from zerofs.lsm.registers import KnownRegisters
 from zerofs.lsm.repacker import Repacker
+from zerofs.lsm.replay import Replay
 from zerofs.lsm.signal import Signal
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.syncer import Syncer
@@ -48,15 +51,22 @@ async def open_engine(
     of that is raised. Leaving it by an exception stores nothing more: what was not synced is as lost as after a crash.
     """
     manifests = ManifestStore(storage)
+    began_ns = storage.world.monotonic_ns()
     seen = witness.load()
-    if checkpoint is not None:
-        yield _reader(storage, options, await open_checkpoint(storage, manifests, checkpoint))
+    with storage.opening():
+        if checkpoint is not None:
+            recovered = await open_checkpoint(storage, manifests, checkpoint, seen, accept_rollback=accept_rollback)
+        elif read_only:
+            recovered = await open_reader(storage, manifests, seen, accept_rollback=accept_rollback)
+        else:
+            recovered = await open_writer(storage, manifests, writer, seen, accept_rollback=accept_rollback)
+    if recovered.wal is None:
+        if not accept_rollback:
+            witness.raise_to(recovered.seen)
+            witness.close()
+        yield _reader(storage, options, manifests, recovered, began_ns)
         return
-    if read_only:
-        recovered = await open_reader(storage, manifests, seen, accept_rollback=accept_rollback)
-        yield _reader(storage, options, recovered)
-        return
-    recovered = await open_writer(storage, manifests, writer, seen, accept_rollback=accept_rollback)
+    witness.claim = claim_of(recovered.manifest)
     worker = worker or InlineWorker(storage)
     try:
         async with trio.open_nursery() as nursery:
@@ -77,14 +87,22 @@ async def open_engine(
             await worker.aclose()
 
 
-def _reader(storage: Storage, options: LsmOptions, recovered: Recovered) -> Engine:
-    commits = Commits(None, recovered.memtable, recovered.last_seqno, options)
-
-    def current() -> Manifest:
-        return recovered.manifest
-
-    lookup = Lookup(storage, commits, current)
-    return Engine(storage=storage, options=options, commits=commits, lookup=lookup, current=current, writer=None)
+def _reader(
+    storage: Storage, options: LsmOptions, manifests: ManifestStore, recovered: Recovered, as_of_ns: int
+) -> Engine:
+    manifest = recovered.manifest
+    state = state_of(storage, options, manifest, recovered.replay or Replay(manifest))
+    # A checkpoint has nothing to follow.
+    follower = Follower(storage, manifests, options, state, as_of_ns) if recovered.replay is not None else None
+    return Engine(
+        storage=storage,
+        options=options,
+        commits=state.commits,
+        lookup=state.lookup,
+        current=lambda: follower.state.manifest if follower is not None else manifest,
+        writer=None,
+        follower=follower,
+    )
 
 
 class _Parts:
@@ -103,7 +121,7 @@ class _Parts:
         self._storage, self._options = storage, options
         self._progress = progress = Signal()
         names = SstNames(recovered.manifest.epoch, recovered.referred)
-        self._versions = versions = Versions(storage, manifests, recovered.manifest)
+        self._versions = versions = Versions(storage, manifests, recovered.manifest, names)
         known = KnownRegisters()
         self._chunk_writer = ChunkWriter(storage, names, options, progress)
         self._commits = Commits(self._chunk_writer, recovered.memtable, recovered.last_seqno, options)

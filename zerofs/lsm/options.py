@@ -49,6 +49,9 @@ class LsmOptions:
     runs_max: int = 24
     """Runs of one tree. At the limit, writers wait for merges, unless those fail."""
 
+    poll_interval_s: float = 10.0
+    """How often a reader looks for what the writer stored since: two requests each time."""
+
     sync_timeout_s: float = 60.0
     """How long a sync waits for a store that does not answer. The data stays, and goes on being tried."""
 

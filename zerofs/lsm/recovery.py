@@ -6,7 +6,9 @@ claim that a still newer writer overtook; replay reads exactly what lies between
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from zerofs.errors import (
     CorruptionError,
@@ -18,39 +20,41 @@ from zerofs.errors import (
 )
 from zerofs.ids import EPOCH_TOKEN_SIZE
 from zerofs.lsm.checkpoints import find
-from zerofs.lsm.format.header import (
-    HEADER_SIZE,
-    MANIFEST_MAGIC,
-    WAL_MAGIC,
-    decode_header,
-    decode_whole_header,
-)
-from zerofs.lsm.format.manifest import Manifest, Tree, WriterInfo
+from zerofs.lsm.format.manifest import Manifest, Tree, WriterInfo, tag_of
 from zerofs.lsm.format.names import (
-    FLOOR_NAME,
     MANIFEST_PREFIX,
+    MAX_EPOCH,
     SST_PREFIX,
     WAL_PREFIX,
     SstId,
-    manifest_name,
     parse_manifest_name,
     parse_sst_name,
     parse_wal_name,
+    sst_name,
     wal_name,
 )
-from zerofs.lsm.format.register import referred_bytes
 from zerofs.lsm.format.trees import TREES
-from zerofs.lsm.format.wal import FENCE
+from zerofs.lsm.lineage import claim_of, completed, continued
 from zerofs.lsm.manifests import ManifestLost, ManifestStore, fenced
 from zerofs.lsm.memtable import Memtable
+from zerofs.lsm.replay import Replay, UnknownEpochError, read_wal
+from zerofs.lsm.rollback import check_rollback
 from zerofs.lsm.storage import Storage
-from zerofs.lsm.wal import WalObject, WalWriter, build_wal_object, fence_record, read_wal_object
-from zerofs.lsm.witness import Seen
+from zerofs.lsm.wal import WalWriter, build_wal_object, fence_record
+from zerofs.lsm.witness import Claim, Seen
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+RELOAD_TRIES = 8
+"""How often an opening starts over with a newer manifest, each time because a writer was faster."""
+
 CLAIM_TRIES = 16
 FENCE_TRIES = 1024
+
+ROLLBACK_EPOCHS = 1000
+"""How far an accepted roll-back jumps above every epoch that is to be seen."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,10 +64,14 @@ class Recovered:
     manifest: Manifest
     memtable: Memtable
     last_seqno: int
-    referred: frozenset[SstId]
+    referred: frozenset[SstId] = frozenset()
     """Chunk SSTs that replayed rows point to, rows that later ones replaced included."""
-    wal: WalWriter | None
+    wal: WalWriter | None = None
     """None for a reader."""
+    seen: Seen
+    """What was verified: for a reader to remember."""
+    replay: Replay | None = None
+    """What the memtable was made by; None for a checkpoint."""
 
 
 async def create_volume(storage: Storage, manifests: ManifestStore, writer: WriterInfo) -> None:
@@ -89,23 +97,32 @@ async def open_writer(
     storage: Storage, manifests: ManifestStore, writer: WriterInfo, seen: Seen | None, *, accept_rollback: bool
 ) -> Recovered:
     """Take the volume for writing. Raises FencedError, RollbackError, CorruptionError, NoVolumeError."""
-    newest = await _latest(manifests)
-    await _check_rollback(storage, newest, seen, accepted=accept_rollback)
+
+    async def checked(newest: Manifest) -> Manifest:
+        await check_rollback(storage, newest, None if accept_rollback else seen)
+        # Before the claim: an opening that must end in an error should leave the volume as it was.
+        ids = await _listed_wal_ids(storage, newest.wal_mark)
+        if ids:
+            await read_wal(storage, newest, ids[-1])
+        return newest
+
+    newest = await _of_newest(manifests, checked)
     claimed = await _claim(storage, manifests, newest, writer, seen if accept_rollback else None)
     storage.world.reached("open_after_claim_before_fence")
     try:
-        first, put_fence = await _fence(storage, claimed)
-    except MissingObjectError:
+        first, put_fence = await _fence(storage, manifests, claimed)
+        await _check_epoch(manifests, claimed)
+        storage.world.reached("open_after_fence_before_replay")
+        recovered = await _replay(storage, claimed, first)
+    except CorruptionError:
         # A newer writer may have collected what our claim still counts on; then that is what to say.
         await _check_epoch(manifests, claimed)
         raise
-    await _check_epoch(manifests, claimed)
-    storage.world.reached("open_after_fence_before_replay")
-    recovered = await _replay(storage, claimed, first)
+    assert recovered.replay is not None, "it was replayed"
+    recovered.manifest = replace(claimed, history=completed(claimed, recovered.replay.last_wal_ids))
     wal = WalWriter(storage, epoch=claimed.epoch, token=claimed.token, last_id=first, last_put_id=put_fence)
     if accept_rollback and seen is not None:
-        listed = [int(parse_wal_name(info.name)) for info in await storage.store.list(WAL_PREFIX)]
-        wal.jump(max(first, seen.wal_id, *listed))
+        wal.jump(max([first, seen.wal_id, *await storage.list_ids(WAL_PREFIX, parse_wal_name)]))
     recovered.wal = wal
     return recovered
 
@@ -114,30 +131,45 @@ async def open_reader(
     storage: Storage, manifests: ManifestStore, seen: Seen | None, *, accept_rollback: bool
 ) -> Recovered:
     """Read the volume as it is now, writing nothing to the store."""
+
+    async def replayed(newest: Manifest) -> Recovered:
+        await check_rollback(storage, newest, None if accept_rollback else seen)
+        ids = await _listed_wal_ids(storage, newest.wal_mark)
+        return await _replay(storage, newest, ids[-1] if ids else newest.wal_mark)
+
+    return await _of_newest(manifests, replayed)
+
+
+async def open_checkpoint(
+    storage: Storage, manifests: ManifestStore, name: str, seen: Seen | None, *, accept_rollback: bool
+) -> Recovered:
+    """Read the volume as it was at a checkpoint, by name or id. Writes nothing, and needs no WAL."""
+
+    async def pinned(newest: Manifest) -> Recovered:
+        await check_rollback(storage, newest, None if accept_rollback else seen)
+        # Missing when the checkpoint was deleted at this very moment; then the newer manifest says so.
+        manifest = await manifests.load(find(newest, name).manifest_id)
+        return Recovered(manifest=manifest, memtable=Memtable(), last_seqno=manifest.last_seqno, seen=_seen(newest))
+
+    return await _of_newest(manifests, pinned)
+
+
+async def _of_newest(manifests: ManifestStore, attempt: Callable[[Manifest], Awaitable[T]]) -> T:
+    """What `attempt` makes of the newest manifest.
+
+    A writer may move on meanwhile: claim an epoch that this manifest does not know, or collect what it refers to. Then
+    there is a newer manifest, and another attempt.
+    """
     newest = await _latest(manifests)
-    await _check_rollback(storage, newest, seen, accepted=accept_rollback)
-    while True:
+    for _ in range(RELOAD_TRIES):
         try:
-            ids = await _listed_wal_ids(storage, newest.wal_mark)
-            return await _replay(storage, newest, ids[-1] if ids else newest.wal_mark)
-        except MissingObjectError:
-            # The writer may have collected it meanwhile: then there is a newer manifest, which does not need it.
+            return await attempt(newest)
+        except (MissingObjectError, UnknownEpochError, RollbackError):
             newer = await _latest(manifests)
             if newer.manifest_id == newest.manifest_id:
                 raise
             newest = newer
-
-
-async def open_checkpoint(storage: Storage, manifests: ManifestStore, name: str) -> Recovered:
-    """Read the volume as it was at a checkpoint, by name or id. Writes nothing, and needs no WAL."""
-    checkpoint = find(await _latest(manifests), name)
-    try:
-        pinned = await manifests.load(checkpoint.manifest_id)
-    except MissingObjectError:
-        # It may have been deleted at this very moment; then that is what to say.
-        find(await _latest(manifests), name)
-        raise
-    return Recovered(manifest=pinned, memtable=Memtable(), last_seqno=pinned.last_seqno, referred=frozenset(), wal=None)
+    return await attempt(newest)
 
 
 async def _check_epoch(manifests: ManifestStore, claimed: Manifest) -> None:
@@ -153,34 +185,6 @@ async def _latest(manifests: ManifestStore) -> Manifest:
     return newest
 
 
-async def _check_rollback(storage: Storage, newest: Manifest, seen: Seen | None, *, accepted: bool) -> None:
-    """Compare the bucket with what this host remembers of the volume."""
-    if seen is None or accepted:
-        return
-    remedy = "if the bucket was restored from a backup on purpose, start once with --accept-rollback"
-    if newest.manifest_id < seen.manifest_id:
-        raise RollbackError(
-            f"{manifest_name(seen.manifest_id)}, which this host has seen, is missing; the newest one there is "
-            f"{manifest_name(newest.manifest_id)}: an older state of the volume; {remedy}"
-        )
-    name = manifest_name(seen.manifest_id)
-    body = await storage.get_or_none(name)
-    if body is not None:
-        header = decode_header(body, magic=MANIFEST_MAGIC, volume_id=storage.volume_id, name=name)
-        if header.put_id != seen.manifest_put_id:
-            raise RollbackError(f"{name} is not the one that this host has seen: another timeline; {remedy}")
-    if seen.wal_id > newest.wal_mark:
-        body = await storage.get_or_none(wal_name(seen.wal_id))
-        if body is None:
-            raise RollbackError(
-                f"{wal_name(seen.wal_id)}, which was acknowledged to this host, is missing from the store; {remedy}"
-            )
-        name = wal_name(seen.wal_id)
-        header = decode_header(body[:HEADER_SIZE], magic=WAL_MAGIC, volume_id=storage.volume_id, name=name)
-        if header.put_id != seen.wal_put_id:
-            raise RollbackError(f"{name} is not the one that was acknowledged to this host; {remedy}")
-
-
 async def _claim(
     storage: Storage, manifests: ManifestStore, newest: Manifest, writer: WriterInfo, jump: Seen | None
 ) -> Manifest:
@@ -189,6 +193,8 @@ async def _claim(
         manifest_id, epoch = newest.manifest_id + 1, newest.epoch + 1
         if jump is not None:
             manifest_id, epoch = await _above_everything(storage, newest, jump)
+            # Whoever still writes at the ids in between must not succeed there: nobody would look for a gap.
+            await manifests.floor.raise_to(manifest_id, epoch)
         token = storage.world.entropy(EPOCH_TOKEN_SIZE)
         claim = replace(
             newest,
@@ -199,6 +205,7 @@ async def _claim(
             writer=writer,
             closed=False,
             tokens={**newest.tokens, epoch: token},
+            history=continued(newest),
         )
         try:
             return await manifests.create(claim)
@@ -209,40 +216,38 @@ async def _claim(
 
 async def _above_everything(storage: Storage, newest: Manifest, seen: Seen) -> tuple[int, int]:
     """A manifest id and an epoch that no timeline of this volume can have used."""
-    manifest_ids = [
-        int(parse_manifest_name(info.name))
-        for info in await storage.store.list(MANIFEST_PREFIX)
-        if info.name != FLOOR_NAME
-    ]
-    epochs = [parse_sst_name(info.name)[0] for info in await storage.store.list(SST_PREFIX)]
-    return max(newest.manifest_id, seen.manifest_id, *manifest_ids) + 1, max([newest.epoch, *epochs]) + 1000
+    manifest_ids = await storage.list_ids(MANIFEST_PREFIX, parse_manifest_name)
+    ssts = await storage.list_ids(SST_PREFIX, parse_sst_name)
+    epoch = max([newest.epoch, *(sst[0] for sst in ssts)]) + ROLLBACK_EPOCHS
+    if epoch > MAX_EPOCH:
+        raise CorruptionError(f"{sst_name(max(ssts))}: of an epoch that no zerofs came to; delete it, and try again")
+    return max(newest.manifest_id, seen.manifest_id, *manifest_ids) + 1, epoch
 
 
 async def _listed_wal_ids(storage: Storage, mark: int) -> list[int]:
     """The ids of the WAL objects above the mark, by LIST and then by name until one is absent; a gap is corruption."""
-    listed = await storage.store.list(WAL_PREFIX, wal_name(mark))
-    ids = [int(parse_wal_name(info.name)) for info in listed]
-    last = ids[-1] if ids else mark
+    ids = [int(wal_id) for wal_id in await storage.list_ids(WAL_PREFIX, parse_wal_name, wal_name(mark))]
+    # The ids are what somebody may have made up: nothing is done once for each id in between.
+    for expected, wal_id in enumerate(ids, start=mark + 1):
+        if wal_id != expected:
+            raise MissingObjectError(f"{wal_name(expected)}: missing, although later WAL objects exist")
+    last = mark + len(ids)
     while await storage.exists(wal_name(last + 1)):
         last += 1
         ids.append(last)
-    missing = set(range(mark + 1, last + 1)) - set(ids)
-    if missing:
-        raise MissingObjectError(f"{wal_name(min(missing))}: missing, although later WAL objects exist")
     return ids
 
 
-async def _fence(storage: Storage, claimed: Manifest) -> tuple[int, bytes]:
+async def _fence(storage: Storage, manifests: ManifestStore, claimed: Manifest) -> tuple[int, bytes]:
     """Take the first free WAL id above the mark. Returns it with the put-id of the fence."""
     ids = await _listed_wal_ids(storage, claimed.wal_mark)
     slot = (ids[-1] if ids else claimed.wal_mark) + 1
+    # Above the mark, so it will be replayed. The mark cannot pass it any more, because the claim came before the look:
+    # in the other order this would have to be compared again (0013).
     for _ in range(FENCE_TRIES):
-        # Guard: a fence at or below the mark would never be replayed, nor would what follows it.
-        if slot <= claimed.wal_mark:
-            raise FencedError("the WAL moved on while this volume was opened")
         previous = claimed.wal_mark_put_id
         if slot - 1 > claimed.wal_mark:
-            previous = await _put_id_before_fence(storage, claimed, slot - 1)
+            previous = await _put_id_before_fence(storage, manifests, claimed, slot - 1)
         put_id = storage.new_put_id()
         body = await build_wal_object(
             storage,
@@ -262,56 +267,48 @@ async def _fence(storage: Storage, claimed: Manifest) -> tuple[int, bytes]:
     raise FencedError("another writer keeps appending to this volume; stop it, then try again")
 
 
-async def _put_id_before_fence(storage: Storage, claimed: Manifest, wal_id: int) -> bytes:
+async def _put_id_before_fence(storage: Storage, manifests: ManifestStore, claimed: Manifest, wal_id: int) -> bytes:
     """The put-id of the WAL object that a fence follows.
 
-    The object is verified first: a fence that names a damaged put-id would not fit once the object is restored.
+    The object is verified first: a fence above one that is not the volume's would be cut off with it. Raises
+    FencedError for one of a newer writer.
     """
-    name = wal_name(wal_id)
-    body = await storage.store.get(name)
-    header = decode_whole_header(body, magic=WAL_MAGIC, volume_id=storage.volume_id, name=name)
-    if header.epoch > claimed.epoch:
-        return header.put_id  # a newer writer's, if it is true: the epoch check that follows decides
-    sealer = storage.sealers.wal
-    return read_wal_object(
-        body, wal_id=wal_id, tokens=claimed.tokens, volume_id=storage.volume_id, sealer=sealer
-    ).put_id
+    try:
+        return (await read_wal(storage, claimed, wal_id)).put_id
+    except UnknownEpochError:
+        await _check_epoch(manifests, claimed)
+        raise
 
 
 async def _replay(storage: Storage, manifest: Manifest, last_id: int) -> Recovered:
     """The rows of the WAL objects above the mark, up to `last_id`, in a memtable."""
-    memtable = Memtable()
-    referred: set[SstId] = set()
-    previous, epoch, seqno = manifest.wal_mark_put_id, 0, manifest.last_seqno
+    replay = Replay(manifest)
     for wal_id in range(manifest.wal_mark + 1, last_id + 1):
-        name = wal_name(wal_id)
-        body = await storage.get_or_none(name)
-        if body is None:
-            raise MissingObjectError(f"{name}: missing, although later WAL objects exist")
-        wal_object = read_wal_object(
-            body,
-            wal_id=wal_id,
-            tokens=manifest.tokens,
-            volume_id=storage.volume_id,
-            sealer=storage.sealers.wal,
-        )
-        if wal_object.record.previous_put_id != previous:
-            raise CorruptionError(f"{name}: does not follow the WAL object before it")
-        if wal_object.epoch < epoch:
-            raise CorruptionError(f"{name}: written under an older epoch than the WAL object before it")
-        previous, epoch = wal_object.put_id, wal_object.epoch
-        seqno = max(seqno, wal_object.record.last_seqno)
-        _apply(memtable, wal_object)
-        referred.update(referred_bytes(wal_object.record.rows))
-    if memtable:
+        replay.add(await read_wal(storage, manifest, wal_id))
+    if replay.memtable:
         log.info("replayed %d WAL objects", last_id - manifest.wal_mark)
-    return Recovered(manifest=manifest, memtable=memtable, last_seqno=seqno, referred=frozenset(referred), wal=None)
+    seen, epoch = _seen(manifest), replay.epoch
+    if epoch:
+        claim = Claim(epoch, tag_of(manifest.tokens[epoch]))
+        seen = replace(seen, wal_id=last_id, wal_put_id=replay.last_put_id, wal_claim=claim)
+    return Recovered(
+        manifest=manifest,
+        memtable=replay.memtable,
+        last_seqno=replay.seqno,
+        referred=frozenset(replay.referred),
+        seen=seen,
+        replay=replay,
+    )
 
 
-def _apply(memtable: Memtable, wal_object: WalObject) -> None:
-    if wal_object.record.kind == FENCE:
-        return
-    for start, stop in wal_object.record.range_deletes:
-        memtable.delete_range(start, stop)
-    for row in wal_object.record.rows:
-        memtable.put(row[0], wal_object.entry(row))
+def _seen(manifest: Manifest) -> Seen:
+    """What a host has seen that looked at this manifest, and at nothing above its mark."""
+    claim = claim_of(manifest)
+    return Seen(
+        manifest_id=manifest.manifest_id,
+        manifest_put_id=manifest.put_id,
+        manifest_claim=claim,
+        wal_id=manifest.wal_mark,
+        wal_put_id=manifest.wal_mark_put_id,
+        wal_claim=claim,
+    )

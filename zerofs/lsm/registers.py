@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator, Mapping
 
+import trio
+
 from zerofs.errors import CorruptionError
 from zerofs.lsm.format.header import CHUNK_SST_MAGIC, HEADER_SIZE, Header, decode_header
 from zerofs.lsm.format.manifest import Manifest
@@ -23,6 +25,7 @@ from zerofs.lsm.sst import SstReader
 from zerofs.lsm.storage import Storage
 
 SCAN_ROWS = 1024
+LOOKUPS_AT_ONCE = 64
 
 
 class RegisterView:
@@ -45,6 +48,7 @@ class RegisterView:
             for key, _, value in rows:
                 assert type(value) is bytes, "trees hold encoded rows"
                 yield parse_register_key(key), decode_register(value)
+            await trio.lowlevel.checkpoint()  # with everything cached, requests would wait for the last page
 
     async def changed(
         self, changes: Mapping[SstId, int], sizes: Mapping[SstId, int]
@@ -58,7 +62,9 @@ class RegisterView:
         rows: list[Row] = []
         ranges = KeyRanges()
         after: dict[SstId, Register | None] = {}
-        for sst, change in sorted(changes.items()):
+        for number, (sst, change) in enumerate(sorted(changes.items())):
+            if number % LOOKUPS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
             before = await self.get(sst)
             live_bytes = (before.live_bytes if before is not None else 0) + change
             if live_bytes < 0:

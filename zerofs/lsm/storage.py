@@ -1,11 +1,13 @@
 """The engine's hands: the store, the world, the keys, and the one way an object is created for good.
 
 A create goes on until its outcome is known. A store that does not answer is a pause (`trouble` says since when and
-why), never a reason to give up data that is in memory.
+why), never a reason to give up data that is in memory. While a volume is being opened there is no such data yet: then
+somebody waits for an answer, and gets the error.
 """
 
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,10 +22,11 @@ from zerofs.errors import (
     ObjectStoreError,
     PreconditionFailedError,
     RangeError,
+    UnavailableError,
 )
 from zerofs.ids import PUT_ID_SIZE
 from zerofs.lsm.chunk import Chunk
-from zerofs.lsm.format.names import SstId
+from zerofs.lsm.format.names import FLOOR_NAME, SstId
 from zerofs.lsm.format.rows import Rows
 from zerofs.lsm.format.sst import SstIndex
 from zerofs.objectstore.api import ObjectStore
@@ -38,6 +41,9 @@ T = TypeVar("T")
 
 CREATE_DEADLINE_S = 5.0
 """How long one round of a conditional create resolves an unknown outcome before the trouble is reported."""
+
+OPENING_DEADLINE_S = 60.0
+"""How long a store that does not answer is asked again while the volume is being opened."""
 
 PAUSE_S = (0.2, 2.0)
 """Shortest and longest pause between two rounds."""
@@ -86,6 +92,17 @@ class Storage:
         self.indexes: MemoryCache[SstId, SstIndex] = MemoryCache(cache_memory_bytes // 20)
         self.trouble = ""
         """Why the store does not take our objects at the moment; empty when it does."""
+        self._is_opening = False
+        self._strangers: set[str] = set()
+
+    @contextlib.contextmanager
+    def opening(self) -> Iterator[None]:
+        """Within the block an error of the store is raised: at once, or a transient one at the deadline."""
+        before, self._is_opening = self._is_opening, True
+        try:
+            yield
+        finally:
+            self._is_opening = before
 
     def keep_decoded(self, chunk: Chunk) -> None:
         """A chunk's data is in the store now: from here on the cache decides how long memory keeps it."""
@@ -105,23 +122,24 @@ class Storage:
         """Put a new object; returns when it is stored.
 
         Raises PreconditionFailedError when another object has the name. Everything else is tried again until it is
-        known, with growing pauses: only the caller's cancellation ends it.
+        known, with growing pauses: only the caller's cancellation ends it, or the deadline of an opening.
         """
         await self._patiently(name, lambda: create(self.store, self.world, name, body, put_id, CREATE_DEADLINE_S))
 
-    async def get_patiently(self, name: str) -> bytes | None:
+    async def get_patiently(self, name: str, limit_bytes: int) -> bytes | None:
         """A whole object, or None when it is absent; asked for until the store answers."""
-        return await self._patiently(name, lambda: self.get_or_none(name))
+        return await self._patiently(name, lambda: self.get_or_none(name, limit_bytes))
 
     async def until_it_answers(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """The result of an attempt that may be repeated, made again and again while the store does not answer.
 
-        Raises whatever the attempt raises, but no UnavailableError.
+        Raises whatever the attempt raises, but no ObjectStoreError unless the volume is being opened.
         """
         return await self._patiently(what, attempt)
 
     async def _patiently(self, name: str, attempt: Callable[[], Awaitable[T]]) -> T:
         pause_s = PAUSE_S[0]
+        deadline = trio.current_time() + OPENING_DEADLINE_S
         while True:
             try:
                 result = await attempt()
@@ -129,7 +147,12 @@ class Storage:
                 self.trouble = ""
                 raise
             except ObjectStoreError as error:
-                if not self.trouble:
+                if self._is_opening:
+                    if not isinstance(error, UnavailableError) or trio.current_time() >= deadline:
+                        self.trouble = ""
+                        raise
+                    log.info("%s: the object store does not answer, asking again: %s", name, error)
+                elif not self.trouble:
                     log.warning("the object store is in trouble with %s: %s; the data stays in memory", name, error)
                 self.trouble = str(error)
                 self.metrics.add("store_pauses")
@@ -137,16 +160,28 @@ class Storage:
                 pause_s = min(2 * pause_s, PAUSE_S[1])
             else:
                 if self.trouble:
-                    log.warning("the object store answers again")
+                    log.log(logging.INFO if self._is_opening else logging.WARNING, "the object store answers again")
                 self.trouble = ""
                 return result
 
-    async def get_or_none(self, name: str) -> bytes | None:
-        """A whole object, or None when it is absent."""
+    async def get_or_none(self, name: str, limit_bytes: int) -> bytes | None:
+        """A whole object, or None when it is absent. Raises CorruptionError for one above the limit of its kind."""
         try:
-            return await self.store.get(name)
+            return await self.store.get(name, limit_bytes=limit_bytes)
         except ObjectNotFoundError:
             return None
+
+    async def list_ids(self, prefix: str, parse: Callable[[str], T], start_after: str = "") -> list[T]:
+        """What the names below a prefix spell, in their order. A name of another form is not ours: logged, once."""
+        ids: list[T] = []
+        for info in await self.store.list(prefix, start_after):
+            try:
+                ids.append(parse(info.name))
+            except CorruptionError:
+                if info.name not in self._strangers and info.name != FLOOR_NAME:
+                    self._strangers.add(info.name)
+                    log.warning("%s: not a name that zerofs gives: ignored; somebody else put it there", info.name)
+        return ids
 
     async def get_part(self, name: str, start: int, length: int) -> bytes:
         """Part of an object that something refers to. Missing or too short is corruption, named."""

@@ -5,14 +5,16 @@ manifest, and is in force in the instant in which that manifest is known to be s
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 
 import trio
 
 from zerofs.errors import FencedError, ZerofsError
 from zerofs.lsm.format.manifest import Manifest
+from zerofs.lsm.format.names import SstId
 from zerofs.lsm.manifests import ManifestLost, ManifestStore, fenced
+from zerofs.lsm.names import SstNames
 from zerofs.lsm.signal import Signal
 from zerofs.lsm.storage import Storage
 
@@ -23,8 +25,11 @@ Change = Callable[[Manifest], Awaitable[Manifest]]
 class Versions:
     """Owned by the one writer of the volume."""
 
-    def __init__(self, storage: Storage, manifests: ManifestStore, current: Manifest) -> None:
+    def __init__(self, storage: Storage, manifests: ManifestStore, current: Manifest, names: SstNames) -> None:
         self._storage = storage
+        self._names = names
+        self._doubt: Callable[[Manifest], None] | None = None
+        """What makes the version current whose manifest may or may not be stored."""
         self._manifests = manifests
         self.current = current
         """The newest version that is stored."""
@@ -34,18 +39,30 @@ class Versions:
         self._turn = trio.Lock()
 
     async def edit(
-        self, change: Change, *, closed: bool = False, in_force: Callable[[Manifest], None] | None = None
+        self,
+        change: Change,
+        *,
+        minted: Collection[SstId] = (),
+        closed: bool = False,
+        in_force: Callable[[Manifest], None] | None = None,
     ) -> Manifest:
         """Replace the current version by what `change` makes of it, and return that.
 
-        `in_force` is called in the same instant in which the new version becomes the current one. Nothing happens when
-        `change` returns its argument. Raises FencedError when another writer's manifest came first; whatever `change`
-        raises leaves everything as it was.
+        `minted`: the names that the new version commits, filled by `change` at the latest; they are settled when it is
+        in force, or when `change` fails. `in_force` is called in the instant in which the new version becomes the
+        current one. Nothing happens when `change` returns its argument. Raises FencedError when another writer's
+        manifest came first; whatever `change` raises leaves everything as it was.
         """
         async with self._turn:
+            await self._resolve_doubt()
             before = self.current
-            after = await change(before)
+            try:
+                after = await change(before)
+            except BaseException:
+                self._names.settle(minted)
+                raise
             if after is before:
+                self._names.settle(minted)
                 return before
             successor = replace(
                 after,
@@ -55,18 +72,35 @@ class Versions:
                 tokens=_needed_tokens(after) if after.wal_mark > before.wal_mark else after.tokens,
             )
             self._storage.world.reached("edit_before_manifest")
+
+            def enter(stored: Manifest) -> None:
+                # atomic: no await until whatever belongs to the new version is done
+                self.current = stored
+                self._names.settle(minted)
+                if in_force is not None:
+                    in_force(stored)
+                if self.published is not None:
+                    self.published()
+                self.changed.notify()
+
+            # Until the outcome is known the names stay in flight: the manifest may be stored.
+            self._doubt = enter
             try:
                 stored = await self._manifests.create(successor)
             except ManifestLost as error:
+                self._doubt = None
                 raise FencedError(f"another writer took over this volume: {error}") from error
-            # atomic: no await until whatever belongs to the new version is done
-            self.current = stored
-            if in_force is not None:
-                in_force(stored)
-            if self.published is not None:
-                self.published()
-            self.changed.notify()
+            self._doubt = None
+            enter(stored)
             return stored
+
+    async def _resolve_doubt(self) -> None:
+        """Find out what became of an edit that was cut off while its manifest was on the way."""
+        if self._doubt is not None:
+            newer = await self._manifests.newer_than(self.current)
+            enter, self._doubt = self._doubt, None
+            if newer is not None and newer.token == self.current.token:
+                enter(newer)
 
     async def between_edits(self, action: Callable[[], None]) -> None:
         """Call `action` at a moment when no edit is under way: one that is cut off may or may not have happened."""

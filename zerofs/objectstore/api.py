@@ -33,7 +33,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from zerofs.errors import ObjectStoreError, RangeError
+from zerofs.errors import CorruptionError, ObjectStoreError, RangeError
 
 Piece = bytes | bytearray | memoryview
 Body = Piece | Sequence[Piece]
@@ -66,22 +66,26 @@ class ObjectStore(Protocol):
         """Where the objects are, for messages. Never holds credentials."""
         ...
 
-    async def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    async def get(
+        self, name: str, start: int = 0, length: int | None = None, *, limit_bytes: int | None = None
+    ) -> bytes:
         """The bytes from `start`, `length` of them or up to the end; never fewer.
 
         Shape: 0 <= start; length >= 1 when given; the range lies inside the object. `start` 0 without a length is the
-        whole object, which may be empty; any other `start` must be below the size.
+        whole object, which may be empty; any other `start` must be below the size. `limit_bytes`: the most that the
+        answer may have; whoever asks for a whole object says how large its kind can be.
         Requests: one (S3: one for each 8 MiB of a length above 16 MiB).
 
         Raises:
             ObjectNotFoundError: there is no such object.
             UnavailableError: no answer, or fewer bytes than announced.
             RangeError: the range does not lie inside the object; the message has the size.
+            CorruptionError: the answer would exceed `limit_bytes`. No memory was taken for it.
         """
         ...
 
-    async def get_versioned(self, name: str) -> tuple[bytes, str]:
-        """The whole object and the version that these bytes have. Requests: one. Raises as `get`."""
+    async def get_versioned(self, name: str, *, limit_bytes: int | None = None) -> tuple[bytes, str]:
+        """The whole object and the version that these bytes have. Requests: one. Limit and errors as for `get`."""
         ...
 
     async def head(self, name: str) -> ObjectInfo:
@@ -180,6 +184,12 @@ def range_size(name: str, size_bytes: int, start: int, length: int | None) -> in
     if length is not None and start + length <= size_bytes:
         return length
     raise beyond_end(name, start, length, size_bytes)
+
+
+def check_limit(name: str, url: str, size_bytes: int, limit_bytes: int | None) -> None:
+    """Raise CorruptionError if `get` would return more than its caller expects of any object of that kind."""
+    if limit_bytes is not None and size_bytes > limit_bytes:
+        raise CorruptionError(f"{name} in {url}: {size_bytes} bytes; such an object has at most {limit_bytes}")
 
 
 def beyond_end(name: str, start: int, length: int | None, size_bytes: int) -> RangeError:

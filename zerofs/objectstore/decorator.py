@@ -57,13 +57,19 @@ class StoreDecorator:
         """The inner store's."""
         return self._inner.url
 
-    async def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    async def get(
+        self, name: str, start: int = 0, length: int | None = None, *, limit_bytes: int | None = None
+    ) -> bytes:
         """See ObjectStore.get."""
-        return await self._around(Request(Kind.GET, name), lambda: self._inner.get(name, start, length))
+        return await self._around(
+            Request(Kind.GET, name), lambda: self._inner.get(name, start, length, limit_bytes=limit_bytes)
+        )
 
-    async def get_versioned(self, name: str) -> tuple[bytes, str]:
+    async def get_versioned(self, name: str, *, limit_bytes: int | None = None) -> tuple[bytes, str]:
         """See ObjectStore.get_versioned."""
-        return await self._around(Request(Kind.GET, name), lambda: self._inner.get_versioned(name))
+        return await self._around(
+            Request(Kind.GET, name), lambda: self._inner.get_versioned(name, limit_bytes=limit_bytes)
+        )
 
     async def head(self, name: str) -> ObjectInfo:
         """See ObjectStore.head."""

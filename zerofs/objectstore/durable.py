@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from zerofs.errors import StoreUnsuitableError
+from zerofs.errors import ObjectStoreError, StoreUnsuitableError
 from zerofs.objectstore.api import RESERVED_SEGMENT, Piece
 
 SCRATCH = RESERVED_SEGMENT
@@ -60,8 +60,33 @@ def fsync_directory(path: Path) -> None:
 def make_root(root: Path) -> None:
     """Make the store's directory, its missing parents and its scratch directory, mode 0700, to stay."""
     make_directories(root, within=Path(root.anchor))
+    make_scratch(root)
+
+
+def make_scratch(root: Path) -> None:
+    """Make the scratch directory in a root that exists."""
     with contextlib.suppress(FileExistsError):
         (root / SCRATCH).mkdir(mode=DIRECTORY_MODE)
+
+
+@contextlib.contextmanager
+def _scratch(root: Path) -> Iterator[int]:
+    """A descriptor of the scratch directory: files are made and deleted there by name, so never behind a link.
+
+    Raises ObjectStoreError when something else is in its place.
+    """
+    try:
+        descriptor = os.open(root / SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        raise ObjectStoreError(
+            f"{root / SCRATCH} is a link or a file, where a directory belongs that only zerofs uses: remove it"
+        ) from exc
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def make_directories(path: Path, within: Path) -> None:
@@ -92,8 +117,9 @@ def make_directories(path: Path, within: Path) -> None:
 class Staged:
     """A scratch file that is written and flushed, not published yet. `descriptor` is open, and locked."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
+    def __init__(self, folder: int, name: str, descriptor: int) -> None:
+        self._folder = folder
+        self._name = name
         self.descriptor = descriptor
 
     def link_to(self, target: Path) -> None:
@@ -104,7 +130,7 @@ class Staged:
             StoreUnsuitableError: the filesystem has no hard links.
         """
         try:
-            os.link(self.path, target)
+            os.link(self._name, target, src_dir_fd=self._folder)
         except FileExistsError:
             # A network filesystem may repeat a link() whose reply was lost: the link count knows.
             if os.fstat(self.descriptor).st_nlink != 2:
@@ -119,29 +145,30 @@ class Staged:
 
     def rename_to(self, target: Path) -> None:
         """Publish under a name, replacing what it names."""
-        os.rename(self.path, target)
+        os.rename(self._name, target, src_dir_fd=self._folder)
 
 
 @contextlib.contextmanager
 def stage(root: Path, pieces: Sequence[Piece], unique: str, mtime_ns: int) -> Iterator[Staged]:
     """A flushed scratch file of these contents; gone afterwards unless renamed. `unique` is a random name part."""
-    path = root / SCRATCH / f"{TEMPORARY_PREFIX}{unique}"
-    descriptor = _create_locked(path)
-    try:
-        write_all(descriptor, pieces)
-        os.utime(descriptor, ns=(mtime_ns, mtime_ns))
-        os.fsync(descriptor)
-        yield Staged(path, descriptor)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        os.close(descriptor)
+    name = f"{TEMPORARY_PREFIX}{unique}"
+    with _scratch(root) as folder:
+        descriptor = _create_locked(folder, name)
+        try:
+            write_all(descriptor, pieces)
+            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+            os.fsync(descriptor)
+            yield Staged(folder, name, descriptor)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+            os.close(descriptor)
 
 
-def _create_locked(path: Path) -> int:
+def _create_locked(folder: int, name: str) -> int:
     """A new file that nobody takes for a leftover."""
     while True:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=folder)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if os.fstat(descriptor).st_nlink:
@@ -155,21 +182,21 @@ def _create_locked(path: Path) -> int:
 def remove_leftovers(root: Path) -> int:
     """Delete scratch files whose writers are gone; returns how many. Those in the making stay."""
     removed = 0
-    with contextlib.suppress(FileNotFoundError), os.scandir(root / SCRATCH) as entries:
+    with contextlib.suppress(FileNotFoundError), _scratch(root) as folder, os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(TEMPORARY_PREFIX):
-                removed += _remove_if_abandoned(entry.path)
+            if entry.name.startswith(TEMPORARY_PREFIX) and entry.is_file(follow_symlinks=False):
+                removed += _remove_if_abandoned(folder, entry.name)
     return removed
 
 
-def _remove_if_abandoned(path: str) -> bool:
+def _remove_if_abandoned(folder: int, name: str) -> bool:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
     except FileNotFoundError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
+        os.unlink(name, dir_fd=folder)
     except (BlockingIOError, FileNotFoundError):
         return False
     finally:
@@ -180,8 +207,9 @@ def _remove_if_abandoned(path: str) -> bool:
 @contextlib.contextmanager
 def exclusive(root: Path) -> Iterator[None]:
     """Hold the store's lock, against other threads and other processes. For comparing and renaming, nothing longer."""
-    path = root / SCRATCH / LOCK_NAME
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    with _scratch(root) as folder:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(LOCK_NAME, flags, FILE_MODE, dir_fd=folder)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

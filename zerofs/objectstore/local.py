@@ -1,7 +1,9 @@
 """Objects as files in a directory: `file:///path`. Serves one host, or several over a network filesystem with flock().
 
 An object's name is its path below the root. Directories (0700) are made as needed, also the root, and never removed;
-files are 0600. The hidden directory `.zerofs_local` holds scratch files and the lock file, and is never listed.
+files are 0600. The hidden directory `.zerofs_local` holds scratch files and the lock file, and is never listed; a
+symbolic link in its place is refused. A folder of objects may be one, within the filesystem, if whoever owns the store
+made it so.
 
 Version: inode, modification time and size, in hexadecimal. The nanoseconds of the modification time are random, because
 the kernel's own clock ticks too slowly to tell two replacements apart, and inodes are reused.
@@ -34,6 +36,7 @@ from zerofs.objectstore.api import (
     ObjectInfo,
     Piece,
     body_pieces,
+    check_limit,
     check_name,
     check_prefix,
     check_range,
@@ -71,16 +74,20 @@ class LocalStore:
         """`file://` and the path."""
         return f"file://{self._root}"
 
-    async def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    async def get(
+        self, name: str, start: int = 0, length: int | None = None, *, limit_bytes: int | None = None
+    ) -> bytes:
         """See ObjectStore.get."""
         check_range(name, start, length)
         with self._opened(name) as (descriptor, status):
             size = range_size(name, status.st_size, start, length)
+            check_limit(name, self.url, size, limit_bytes)
             return await self._read(name, descriptor, start, size)
 
-    async def get_versioned(self, name: str) -> tuple[bytes, str]:
+    async def get_versioned(self, name: str, *, limit_bytes: int | None = None) -> tuple[bytes, str]:
         """See ObjectStore.get_versioned. Bytes and version are of one file, whatever is published meanwhile."""
         with self._opened(name) as (descriptor, status):
+            check_limit(name, self.url, status.st_size, limit_bytes)
             return await self._read(name, descriptor, 0, status.st_size), _version(status)
 
     async def head(self, name: str) -> ObjectInfo:
@@ -112,7 +119,7 @@ class LocalStore:
     async def list(self, prefix: str, start_after: str = "") -> list[ObjectInfo]:
         """See ObjectStore.list."""
         check_prefix(prefix)
-        with self._reading(prefix):
+        with self._reading(""):
             found = await self._world.offload(Lane.DISK, _list, self._root, prefix)
         return sorted((info for info in found if info.name > start_after), key=lambda info: info.name)
 
@@ -198,13 +205,24 @@ class _Job:
 def _stage_and_publish(job: _Job, pieces: list[Piece], publish: Callable[[_Job, durable.Staged], None]) -> None:
     # Only the first put may make the root: if a disk is unmounted later, the mountpoint must not become a second store.
     if job.is_first:
-        durable.make_root(job.root)
+        _make_root(job.root)
         durable.remove_leftovers(job.root)
     with durable.stage(job.root, pieces, job.unique, job.mtime_ns) as staged:
         if job.is_new_folder:
             durable.make_directories(job.path.parent, within=job.root)
         publish(job, staged)
     durable.fsync_directory(job.path.parent)
+
+
+def _make_root(root: Path) -> None:
+    try:
+        durable.make_root(root)
+    except OSError as exc:
+        if exc.errno in _TRANSIENT:
+            raise
+        where = f"the directory of the store cannot be made: {exc.filename or root}: {exc.strerror}"
+        kind = AccessDeniedError if exc.errno in _DENIED else ObjectStoreError
+        raise kind(f"{where}: correct [storage] url (file://{root}), or make the directory yourself") from exc
 
 
 def _create(job: _Job, staged: durable.Staged) -> None:
@@ -249,8 +267,7 @@ def _delete(root: Path, path: Path) -> None:
         return
     if not stat.S_ISREG(status.st_mode):
         return
-    with contextlib.suppress(FileExistsError):
-        (root / durable.SCRATCH).mkdir(mode=durable.DIRECTORY_MODE)
+    durable.make_scratch(root)
     with durable.exclusive(root), contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     durable.fsync_directory(path.parent)
@@ -316,6 +333,10 @@ def _translate(exc: OSError, name: str, url: str) -> ObjectStoreError:
         return ObjectStoreError(f"{where}: make room there, or raise the quota")
     if exc.errno in _TRANSIENT:
         return UnavailableError(where)
+    if exc.errno == errno.EXDEV:
+        return ObjectStoreError(
+            f"{where}: all folders of a store must be on one filesystem: link or mount it as a whole"
+        )
     if exc.errno in (errno.ENOTDIR, errno.EISDIR):
         return ObjectStoreError(f"{where}: a file is in the way of a directory, or the other way round")
     return ObjectStoreError(f"{where}: the disk or its filesystem is in trouble, see the kernel's log")

@@ -3,7 +3,7 @@
 from typing import final
 
 from zerofs.errors import ObjectNotFoundError, PreconditionFailedError
-from zerofs.objectstore.api import Body, ObjectInfo, check_name, check_prefix, join_body, range_size
+from zerofs.objectstore.api import Body, ObjectInfo, check_limit, check_name, check_prefix, join_body, range_size
 
 
 @final
@@ -19,15 +19,20 @@ class MemoryStore:
         """Always `memory://`."""
         return "memory://"
 
-    async def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    async def get(
+        self, name: str, start: int = 0, length: int | None = None, *, limit_bytes: int | None = None
+    ) -> bytes:
         """See ObjectStore.get."""
         data, _ = self._find(name)
         size = range_size(name, len(data), start, length)
+        check_limit(name, self.url, size, limit_bytes)
         return data if size == len(data) else data[start : start + size]
 
-    async def get_versioned(self, name: str) -> tuple[bytes, str]:
+    async def get_versioned(self, name: str, *, limit_bytes: int | None = None) -> tuple[bytes, str]:
         """See ObjectStore.get_versioned."""
-        return self._find(name)
+        data, version = self._find(name)
+        check_limit(name, self.url, len(data), limit_bytes)
+        return data, version
 
     async def head(self, name: str) -> ObjectInfo:
         """See ObjectStore.head."""

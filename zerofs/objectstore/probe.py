@@ -30,6 +30,11 @@ log = logging.getLogger(__name__)
 PROBE_PREFIX = ".zerofs_compatibility_test_"
 BUCKET_ID_NAME = ".zerofs_bucket_id"
 
+MAX_BUCKET_ID_SIZE = 1024
+"""Far more than a UUID, so that what others left there is counted in the message."""
+
+_BUCKET_ID_REMEDY = "restore it from a backup, or delete it (a new id only makes a new local cache)"
+
 DEADLINE_S = 60.0
 """How long each step may take on a store that does not answer."""
 
@@ -121,9 +126,11 @@ async def read_bucket_id(store: ObjectStore) -> str | None:
         CorruptionError: the object is there and holds something else.
     """
     try:
-        data = await store.get(BUCKET_ID_NAME)
+        data = await store.get(BUCKET_ID_NAME, limit_bytes=MAX_BUCKET_ID_SIZE)
     except ObjectNotFoundError:
         return None
+    except CorruptionError as exc:
+        raise CorruptionError(f"{exc}: {_BUCKET_ID_REMEDY}") from exc
     text = data.decode("ascii", "replace")
     try:
         is_canonical = str(uuid.UUID(text)) == text
@@ -131,8 +138,7 @@ async def read_bucket_id(store: ObjectStore) -> str | None:
         is_canonical = False
     if not is_canonical:
         raise CorruptionError(
-            f"{BUCKET_ID_NAME} in {store.url} holds no UUID but {len(data)} other bytes: restore it from a backup, or "
-            "delete it (a new id only makes a new local cache)"
+            f"{BUCKET_ID_NAME} in {store.url} holds no UUID but {len(data)} other bytes: {_BUCKET_ID_REMEDY}"
         )
     return text
 

@@ -53,6 +53,7 @@ from zerofs.objectstore.api import (
     beyond_end,
     body_pieces,
     body_size,
+    check_limit,
     check_name,
     check_prefix,
     check_range,
@@ -124,12 +125,15 @@ class S3Store:
         """`s3://bucket/prefix`."""
         return f"s3://{self._bucket}/{self._lead}".rstrip("/")
 
-    async def get(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    async def get(
+        self, name: str, start: int = 0, length: int | None = None, *, limit_bytes: int | None = None
+    ) -> bytes:
         """See ObjectStore.get. Split reads see one version of the object, or end with UnavailableError."""
         check_range(name, start, length)
         if length is None or length <= 2 * RANGE_BYTES:
-            data, _ = await self._offload(self._get, name, start, length)
+            data, _ = await self._offload(self._get, name, start, length, limit_bytes)
             return data
+        check_limit(name, self.url, length, limit_bytes)
         stop = start + length
         ranges = [(begin, min(RANGE_BYTES, stop - begin)) for begin in range(start, stop, RANGE_BYTES)]
         parts = await gather([partial(self._offload, self._get, name, *part) for part in ranges], AT_ONCE)
@@ -137,9 +141,9 @@ class S3Store:
             raise UnavailableError(f"{name} in {self.url} was replaced while it was read")
         return b"".join([data for data, _ in parts])
 
-    async def get_versioned(self, name: str) -> tuple[bytes, str]:
+    async def get_versioned(self, name: str, *, limit_bytes: int | None = None) -> tuple[bytes, str]:
         """See ObjectStore.get_versioned."""
-        return await self._offload(self._get, name, 0, None)
+        return await self._offload(self._get, name, 0, None, limit_bytes)
 
     async def head(self, name: str) -> ObjectInfo:
         """See ObjectStore.head."""
@@ -222,17 +226,21 @@ class S3Store:
 
     # What follows runs in network threads.
 
-    def _get(self, name: str, start: int, length: int | None) -> tuple[bytes, str]:
+    def _get(self, name: str, start: int, length: int | None, limit_bytes: int | None = None) -> tuple[bytes, str]:
         ranged = start > 0 or length is not None
         stop = "" if length is None else start + length - 1
         reply = self._call(self._client.get_object, name, {"Range": f"bytes={start}-{stop}"} if ranged else {})
+        announced = reply.get("ContentLength")
         with contextlib.closing(reply["Body"]) as stream:
+            if announced is None:
+                raise UnavailableError(f"{name} in {self.url}: the server does not tell the length of its reply")
+            # Before the first byte is read: the HTTP library reads no more than was announced.
+            check_limit(name, self.url, announced, limit_bytes)
             try:
                 data = bytes(stream.read())
             except Exception as exc:
                 # Whatever ends a body early, also exceptions of boto3's own HTTP library that it does not translate.
                 raise UnavailableError(f"{name} in {self.url}: the body was cut off ({type(exc).__name__})") from exc
-        announced = reply.get("ContentLength")
         if announced != len(data):
             raise UnavailableError(f"{name} in {self.url}: {len(data)} bytes came instead of {announced}")
         if ranged:

@@ -46,11 +46,6 @@ class Kind(enum.IntEnum):
     MANIFEST = 6
 
 
-def frame_key_id(frame: BytesLike) -> KeyId:
-    """The DEK generation that a frame names; not authenticated until the frame is opened."""
-    return KeyId(_KEY_ID.unpack(_clear(frame)[:KEY_ID_SIZE])[0])
-
-
 def frame_nonce(frame: BytesLike) -> bytes:
     """The nonce of a frame: a chunk frame's identity."""
     return _clear(frame)[KEY_ID_SIZE:]

@@ -114,21 +114,62 @@ def test_a_daemon_that_ends_without_a_word(run, tmp_path, how):
     assert done.stdout == f"error 20 the mount's process ended without a word; its log is {tmp_path}/logs/log\n"
 
 
-def test_an_interrupted_command_ends_its_daemon(run, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGINT, "interrupted\n"),
+        (signal.SIGTERM, "error 143 ended by SIGTERM before it was mounted; the mount is given up\n"),
+        (signal.SIGHUP, "error 129 ended by SIGHUP before it was mounted; the mount is given up\n"),
+    ],
+)
+def test_a_command_that_is_told_to_end_ends_its_daemon(run, tmp_path, number, said):
     done = run(
-        """
+        f"""
         parent = os.getpid()
         def work(reporter):
             out.write_text(str(os.getpid()))
             signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-            os.kill(parent, signal.SIGINT)
+            assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            os.kill(parent, {number})
             signal.pause()
             return 0
         start(work)
         """
     )
-    assert (done.returncode, done.stdout) == (130, "interrupted\n")
+    assert (done.returncode, done.stdout) == (128 + number, said)
     assert client.wait_for_exit(int((tmp_path / "out").read_text()), 10)
+
+
+def test_a_signal_before_the_daemon_has_told_its_pid_ends_it_too(run, tmp_path):
+    done = run(
+        """
+        began = daemon.Reporter.began
+        def late(reporter):
+            os.kill(parent, signal.SIGTERM)
+            out.write_text(str(os.getpid()))
+            began(reporter)
+        daemon.Reporter.began = late
+        parent = os.getpid()
+        start(lambda reporter: signal.pause() or 0)
+        """
+    )
+    assert done.returncode == 143
+    assert client.wait_for_exit(int((tmp_path / "out").read_text()), 10)
+
+
+def test_a_hangup_that_is_ignored_stays_so(run):
+    done = run(
+        """
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        parent = os.getpid()
+        def work(reporter):
+            os.kill(parent, signal.SIGHUP)
+            reporter.ready()
+            return 0
+        start(work)
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "ready\n")
 
 
 def test_output_of_the_command_is_not_repeated_by_the_daemon(run):

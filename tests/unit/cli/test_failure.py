@@ -9,7 +9,7 @@ from zerofs.cli.failure import describe
 
 
 def test_our_errors_speak_for_themselves():
-    assert describe(errors.WrongPasswordError("no")) == failure.Failure(message="no", exit_code=12)
+    assert describe(errors.KeyMissingError("no")) == failure.Failure(message="no", exit_code=13)
 
 
 def test_a_group_speaks_with_the_voice_that_matters():
@@ -60,3 +60,10 @@ async def test_a_real_nursery():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fail)
     assert describe(caught.value) == failure.Failure(message="busy", exit_code=20)
+
+
+def test_a_wrong_password_has_a_remedy():
+    failed = describe(errors.WrongPasswordError("Failed to unwrap DEK"))
+    assert failed.exit_code == 12
+    assert failed.message.startswith("the password does not open this volume (Failed to unwrap DEK): check ")
+    assert "zerofs change-password" in failed.message

@@ -5,11 +5,12 @@ import os
 
 import pytest
 
-from zerofs.admin import mounts, registry
-from zerofs.admin.mounts import MountEntry
+from zerofs import mounttable
+from zerofs.admin import registry
 from zerofs.admin.registry import MountRecord
 from zerofs.cli.locate import locate
 from zerofs.errors import ConfigError, MountpointError
+from zerofs.mounttable import MountEntry
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def config(tmp_path):
 def mounted(tmp_path, monkeypatch):
     """Claims mounts as living processes do, and shows them in the kernel's table."""
     entries = []
-    monkeypatch.setattr(mounts, "read_mounts", lambda: entries)
+    monkeypatch.setattr(mounttable, "read_mounts", lambda: entries)
     with contextlib.ExitStack() as stack:
 
         def mounted(mountpoint, identity="file:///srv/v", config="", in_kernel=True):
@@ -37,7 +38,13 @@ def mounted(tmp_path, monkeypatch):
             stack.enter_context(registry.claim(tmp_path / "r", record, take_over=True))
             if in_kernel:
                 entries.append(
-                    MountEntry(mountpoint=mountpoint, filesystem_type="fuse.zerofs", source="x", owner=os.getuid())
+                    MountEntry(
+                        mountpoint=mountpoint,
+                        device="0:1",
+                        filesystem_type="fuse.zerofs",
+                        source="x",
+                        owner=os.getuid(),
+                    )
                 )
 
         mounted.entries = entries
@@ -82,13 +89,17 @@ def test_not_mounted(mounted, environ, config, tmp_path):
 
 
 def test_another_filesystem_is_not_ours(mounted, environ):
-    mounted.entries.append(MountEntry(mountpoint="/mnt/a", filesystem_type="ext4", source="x", owner=None))
+    mounted.entries.append(
+        MountEntry(mountpoint="/mnt/a", device="0:1", filesystem_type="ext4", source="x", owner=None)
+    )
     with pytest.raises(MountpointError, match="/mnt/a is not a zerofs mount"):
         locate("/mnt/a", None, environ)
 
 
 def test_a_dead_mount_is_found_by_its_mountpoint(mounted, environ):
-    mounted.entries.append(MountEntry(mountpoint="/mnt/a", filesystem_type="fuse.zerofs", source="x", owner=0))
+    mounted.entries.append(
+        MountEntry(mountpoint="/mnt/a", device="0:1", filesystem_type="fuse.zerofs", source="x", owner=0)
+    )
     assert locate("/mnt/a", None, environ).kernel
 
 

@@ -22,6 +22,7 @@ from zerofs.errors import ConfigError
         (["writeback"], MountOptions(writeback=True)),
         (["take_over,accept_rollback"], MountOptions(take_over=True, accept_rollback=True)),
         (["config=/etc/z.toml"], MountOptions(config="/etc/z.toml")),
+        (["checkpoint=before the move"], MountOptions(checkpoint="before the move")),
         (["config=/a=b"], MountOptions(config="/a=b")),
         ([r"config=/a\,b\\c,ro"], MountOptions(config="/a,b\\c", read_only=True)),
         (["config=/a\\"], MountOptions(config="/a\\")),
@@ -43,6 +44,7 @@ def test_options(texts, expected):
         ("ro=1", "ro takes no value"),
         ("config", "config=FILE"),
         ("config=", "config=FILE"),
+        ("checkpoint", "checkpoint=NAME"),
     ],
 )
 def test_refused(text, message):

@@ -1,16 +1,17 @@
 """zerofs.cli.plan: what counts, the option or the configuration, and which volume is the same volume."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from zerofs.admin import mounts
-from zerofs.admin.mounts import MountEntry
+from zerofs import mounttable
 from zerofs.cli.mount_options import MountOptions, parse_mount_options
-from zerofs.cli.plan import make_plan, volume_identity
+from zerofs.cli.plan import check_kernel, make_plan, volume_identity
 from zerofs.config import load
 from zerofs.errors import ConfigError, MountpointError
+from zerofs.mounttable import MountEntry
 
 
 @pytest.fixture
@@ -68,10 +69,23 @@ def test_a_mountpoint_that_cannot_be(settings, tmp_path):
 
 
 def test_a_mountpoint_that_is_in_use(settings, mountpoint, monkeypatch):
-    entry = MountEntry(mountpoint=str(mountpoint), filesystem_type="fuse.zerofs", source="x", owner=0)
-    monkeypatch.setattr(mounts, "read_mounts", lambda: [entry])
+    entry = MountEntry(mountpoint=str(mountpoint), device="0:1", filesystem_type="fuse.zerofs", source="x", owner=0)
+    monkeypatch.setattr(mounttable, "read_mounts", lambda: [entry])
     with pytest.raises(MountpointError, match="is a zerofs mount already; unmount it with `zerofs umount"):
         make_plan(settings(), str(mountpoint), MountOptions(), {})
+
+
+def test_a_mountpoint_with_another_mount(settings):
+    with pytest.raises(MountpointError, match=r"/proc is a mountpoint already \(proc\)"):
+        make_plan(settings(), "/proc", MountOptions(), {})
+
+
+def test_a_kernel_that_cannot_mount(settings, mountpoint, monkeypatch):
+    plan = make_plan(settings(), str(mountpoint), MountOptions(allow_other=True), {})
+    monkeypatch.setattr(mounttable, "fuse_obstacle", lambda *, allow_other: "no device" if allow_other else "")
+    check_kernel(replace(plan, allow_other=False))
+    with pytest.raises(MountpointError, match=f"cannot mount at {mountpoint}: no device"):
+        check_kernel(plan)
 
 
 @pytest.mark.parametrize("place", ["", "store", "store/below", "cache", "state", "run"])
@@ -114,3 +128,12 @@ def test_different_volumes_have_different_identities(settings):
     assert len({volume_identity(one) for one in everything}) == len(everything)
     assert volume_identity(settings(keys, url="s3://b/p")) == volume_identity(settings(url="s3://b/p"))
     assert "key" not in volume_identity(settings(keys, url="s3://b/p"))
+
+
+def test_a_checkpoint_is_read_only(settings, mountpoint):
+    configured = settings('[servers.fuse]\nmountpoint = "mnt"\nread_only = false')
+    plan = make_plan(configured, None, parse_mount_options(["checkpoint=before the move"]), {})
+    assert (plan.checkpoint, plan.read_only, plan.record.read_only) == ("before the move", True, True)
+    assert make_plan(configured, None, MountOptions(), {}).checkpoint is None
+    with pytest.raises(ConfigError, match="a checkpoint is mounted read-only"):
+        make_plan(configured, None, parse_mount_options(["rw,checkpoint=x"]), {})

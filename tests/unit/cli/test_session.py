@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from zerofs import mounttable
 from zerofs.admin import mounts, registry
 from zerofs.admin.control import client, protocol
 from zerofs.cli.plan import MountPlan
@@ -74,6 +75,13 @@ class Machine:
         self.diary.append("flush")
         if self.flush_error is not None:
             raise self.flush_error
+
+    async def checkpoint(self, action, name):
+        self.diary.append(f"{action} {name}")
+        return {"checkpoints": [{"name": name}]}
+
+    async def collect(self, *, dry_run):
+        return {"dry_run": dry_run}
 
     # What a frontend does.
 
@@ -183,7 +191,7 @@ async def test_the_first_signal_unmounts(plan, machine, number):
 
 async def test_a_signal_while_busy_names_the_holders_pushes_and_cuts_off(plan, machine, caplog):
     caplog.set_level(logging.INFO)
-    machine.unmount_error = mounts.BusyError("busy")
+    machine.unmount_error = mounttable.BusyError("busy")
     async with running(plan, machine):
         os.kill(os.getpid(), signal.SIGTERM)
     assert machine.diary == ["open", "mount", "ready", "push", "cut off", "close"]
@@ -191,7 +199,7 @@ async def test_a_signal_while_busy_names_the_holders_pushes_and_cuts_off(plan, m
 
 
 async def test_what_the_kernel_cannot_hand_over_is_unsaved(plan, machine):
-    machine.unmount_error = mounts.BusyError("busy")
+    machine.unmount_error = mounttable.BusyError("busy")
     machine.push_error = MountpointError("the kernel could not hand over everything")
     with pytest.raises(BaseExceptionGroup) as caught:
         async with running(plan, machine):
@@ -368,3 +376,39 @@ async def test_wait_tells_how_it_ended(plan, machine):
         with pytest.raises(protocol.RemoteError, match="the store is gone") as caught:
             await trio.to_thread.run_sync(wait)
     assert caught.value.exit_code == 19
+
+
+async def test_a_checkpoint_takes_what_the_kernel_holds_first(plan, machine):
+    async with running(plan, machine):
+        answer = await ask(plan, protocol.CHECKPOINT, {"action": "create", "name": "x"})
+        assert answer == {"checkpoints": [{"name": "x"}]}
+        await ask(plan, protocol.CHECKPOINT, {"action": "delete", "name": "x"})
+        await ask(plan, protocol.CHECKPOINT, {"action": "list"})
+        assert machine.diary[-4:] == ["push", "create x", "delete x", "list None"]
+        machine.push_error = MountpointError("the kernel keeps it")
+        with pytest.raises(protocol.RemoteError, match="the kernel keeps it") as caught:
+            await ask(plan, protocol.CHECKPOINT, {"action": "create", "name": "y"})
+        assert caught.value.exit_code == UnsavedDataError.exit_code
+        assert "create y" not in machine.diary
+        assert await ask(plan, protocol.COLLECT, {"dry_run": True}) == {"dry_run": True}
+        assert await ask(plan, protocol.COLLECT) == {"dry_run": False}
+        machine.unmounted.set()
+
+
+async def test_no_checkpoint_of_a_volume_that_is_not_there_yet(plan, machine):
+    machine.opening_blocks = True
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(make(plan, machine).run, PASSWORD)
+            await machine.opening.wait()
+            for request in (protocol.CHECKPOINT, protocol.COLLECT):
+                with pytest.raises(protocol.RemoteError, match="is starting: it cannot do that now"):
+                    await ask(plan, request, {"action": "list"})
+            nursery.cancel_scope.cancel()
+
+
+async def test_status_of_a_checkpoint_mount(plan, machine):
+    async with running(replace(plan, read_only=True, checkpoint="monday"), machine):
+        status = await ask(plan, protocol.STATUS)
+        assert (status["read_only"], status["checkpoint"]) == (True, "monday")
+        machine.unmounted.set()

@@ -13,6 +13,7 @@ from zerofs.fs.access import Caller
 from zerofs.fs.attributes import AttributeChanges, Attributes
 from zerofs.fs.filesystem import ROOT_INODE, Filesystem
 from zerofs.fs.options import FilesystemOptions
+from zerofs.fs.recent import Recent
 from zerofs.testing.engine import FakeEngine
 from zerofs.units import CHUNK_SIZE, NS_PER_S
 from zerofs.world import World
@@ -155,6 +156,16 @@ async def new_mount(**options: object) -> Mounted:
     world = SteppingWorld()
     chosen = FilesystemOptions(**options)
     return Mounted(engine, world, await Filesystem.mount(engine, chosen, world), chosen)
+
+
+def evict_all(fs: Filesystem) -> None:
+    """Drop what is cached and unused: names, and inodes without handles."""
+    forget_all(fs._ctx.inodes._recent)
+    forget_all(fs._ctx.dentries._cache)
+
+
+def forget_all(recent: Recent) -> None:
+    recent._young, recent._old = {}, {}
 
 
 @contextmanager

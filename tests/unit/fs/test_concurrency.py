@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.unit.fs.harness import ROOT_CALLER, C, Mounted
+from tests.unit.fs.harness import ROOT_CALLER, C, Mounted, evict_all
 from zerofs.errors import FsError
 from zerofs.fs.attributes import AttributeChanges
 from zerofs.fs.format.keys import chunk_key
@@ -28,7 +28,7 @@ def make_slow(mounted: Mounted, seed: int) -> random.Random:
 
     async def pause(keys: Sequence[bytes]) -> None:
         if rng.random() < 0.05:
-            mounted.fs.evict_all()
+            evict_all(mounted.fs)
         for _ in range(rng.randrange(4)):
             await trio.lowlevel.checkpoint()
 

@@ -20,7 +20,7 @@ def test_what_is_used_stays() -> None:
         assert recent.get(0) == "x"
 
 
-def test_drop_and_clear_and_replace() -> None:
+def test_drop_and_replace() -> None:
     recent: Recent[int, str] = Recent(2)
     for number in range(4):
         recent.put(number, "a")
@@ -29,6 +29,4 @@ def test_drop_and_clear_and_replace() -> None:
     recent.drop(0)
     recent.drop(17)
     assert recent.get(0) is None
-    recent.clear()
-    assert len(recent) == 0
-    assert recent.get(3) is None
+    assert recent.get(3) == "a"

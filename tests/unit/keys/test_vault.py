@@ -16,7 +16,7 @@ from zerofs.errors import (
     WrongPasswordError,
 )
 from zerofs.keys import vault
-from zerofs.keys.format import SIDECAR_NAME, decode_sidecar
+from zerofs.keys.format import MAX_SIDECAR_SIZE, SIDECAR_NAME, decode_sidecar
 from zerofs.objectstore.decorator import Kind as Call
 from zerofs.objectstore.decorator import StoreDecorator
 from zerofs.objectstore.faults import Fault, FaultyStore
@@ -197,3 +197,9 @@ async def test_no_secret_in_logs_errors_or_reprs(store, world, frame, caplog):
             assert value.decode("latin-1") not in text
             assert value.hex() not in text
             assert repr(value)[2:-1] not in text
+
+
+async def test_a_sidecar_of_any_size_is_not_read(store, world):
+    await store.put(SIDECAR_NAME, bytes(MAX_SIDECAR_SIZE + 1))
+    with pytest.raises(CorruptionError, match=r"zerofs\.key in .*: 131073 bytes; such an object has at most 131072"):
+        await vault.unseal(store, world, OLD)

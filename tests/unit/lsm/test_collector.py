@@ -80,22 +80,25 @@ async def test_what_only_the_wal_names_is_held(bed, autojump_clock):
 
 async def test_what_is_overwritten_after_a_cut_is_held_until_that_is_flushed(bed, autojump_clock):
     """Two memtables: the flush of the older one does not let go of what the newer one's WAL objects name."""
+    slow = FaultyStore(bed.store, random.Random(1))
+    real_put, synced = slow.put_if_absent, trio.Event()
+
+    async def put_if_absent(name, body, put_id):
+        if name.startswith("manifest/") and not synced.is_set():
+            await synced.wait()
+        await real_put(name, body, put_id)
+
     with pytest.raises(Crash):
-        async with bed.open() as engine:
+        async with bed.open(store=slow) as engine:
+            slow.put_if_absent = put_if_absent
             engine.commit([(b"meta1", b"x")])
-            flushed = trio.Event()
-
-            async def flush():
-                await engine.flush()
-                flushed.set()
-
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(flush)
+                nursery.start_soon(engine.flush)
                 while not engine.statistics()["frozen_memtables"]:
                     await trio.lowlevel.checkpoint()
                 engine.commit(list(CHUNKS.items()))
                 await engine.sync()
-                await flushed.wait()
+                synced.set()
             engine.commit([(key, b"new") for key in CHUNKS])
             await engine.maintenance.collect()
             raise Crash
@@ -130,11 +133,13 @@ async def test_what_is_stored_while_the_store_is_listed_is_not_mistaken(bed, aut
 async def test_a_writer_that_was_replaced_collects_nothing(bed, autojump_clock):
     with pytest.raises(FencedError):
         async with bed.open() as old:
+            await old.maintenance.stop()  # its own pass may be under way
             old.commit([(b"meta1", b"x")])
             await old.flush()
             async with bed.open(host="there") as new:
                 new.commit([(b"meta2", b"y")])
                 await new.flush()
+                await new.maintenance.stop()
                 there = await bed.store.list("")
                 with pytest.raises(FencedError):
                     await old.maintenance.collect()

@@ -1,6 +1,7 @@
 """The engine through its door: what is visible, what survives, what is refused."""
 
 import contextlib
+import itertools
 import os
 import random
 
@@ -20,6 +21,7 @@ async def bed(tmp_path):
     return bed
 
 
+NUMBERS = itertools.count()
 NOISE = [random.Random(i).randbytes(CHUNK_SIZE) for i in range(4)]
 
 
@@ -221,7 +223,8 @@ async def _some_volume(bed: Bed) -> None:
 
 
 async def _read_everything(bed: Bed) -> None:
-    async with bed.open(host="fresh", read_only=True) as engine:
+    """As a host that never saw the volume before."""
+    async with bed.open(host=f"fresh {next(NUMBERS)}", read_only=True) as engine:
         for i in range(100):
             assert await engine.get(b"meta%03d" % i) == (b"w" if i < 50 else b"v") * 40
         chunks = await engine.multi_get([chunk_key(1, i) for i in range(4)])

@@ -93,8 +93,8 @@ async def test_what_is_written_during_a_repack_wins(bed, autojump_clock, when, f
                 else:
                     store.get = get
 
-        async def get(name, start=0, length=None):
-            found = await real_get(name, start, length)
+        async def get(*args, **kwargs):
+            found = await real_get(*args, **kwargs)
             await overwrite()
             return found
 
@@ -106,6 +106,26 @@ async def test_what_is_written_during_a_repack_wins(bed, autojump_clock, when, f
         assert await audit(bed.storage(), engine.manifest) == []
     async with bed.open() as engine:
         assert await engine.get(KEYS[7]) == b"newer"
+
+
+async def test_what_is_written_between_the_last_lookup_and_the_commit_wins(bed, autojump_clock):
+    bed.cache_bytes = 0
+    async with bed.open() as engine:
+        await make_poor(engine)
+        lookup = engine._lookup
+        real = lookup.find
+
+        async def find(key):
+            found = await real(key)
+            if key == KEYS[7] and "repack_after_sst_before_pointers" in bed.world.points:
+                lookup.find = real
+                engine.commit([(KEYS[6], b"newer")])
+            return found
+
+        lookup.find = find
+        await engine.maintenance.tighten()
+        assert lookup.find == real, "the repack was interrupted"
+        assert await engine.multi_get(KEYS[6:]) == [b"newer", CHUNKS[KEYS[7]]]
 
 
 async def test_a_damaged_frame_is_not_carried_on(bed, autojump_clock):

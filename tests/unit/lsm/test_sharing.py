@@ -1,4 +1,4 @@
-"""Two keys, one frame: what is shared is stored once, and survives whatever happens to the other key (decision 0009)."""
+"""Two keys, one frame: what is shared is stored once, and survives whatever happens to the other key (0009)."""
 
 import random
 

@@ -89,7 +89,9 @@ def test_a_staged_file_is_flushed_before_it_is_seen(root, monkeypatch):
     events = []
     real_fsync, real_link = os.fsync, os.link
     monkeypatch.setattr(os, "fsync", lambda descriptor: (events.append("fsync"), real_fsync(descriptor))[1])
-    monkeypatch.setattr(os, "link", lambda source, target: (events.append("link"), real_link(source, target))[1])
+    monkeypatch.setattr(
+        os, "link", lambda source, target, **places: (events.append("link"), real_link(source, target, **places))[1]
+    )
     with durable.stage(root, [b"one", b"two"], "u", 5_000_000_007) as staged:
         assert not (root / "name").exists()
         staged.link_to(root / "name")
@@ -120,9 +122,9 @@ def test_a_link_that_succeeded_twice_is_ours(root, monkeypatch):
     """What a network filesystem does when the reply to link() is lost and the request repeated."""
     real_link = os.link
 
-    def link_twice(source, target):
-        real_link(source, target)
-        real_link(source, target)
+    def link_twice(source, target, **places):
+        real_link(source, target, **places)
+        real_link(source, target, **places)
 
     monkeypatch.setattr(os, "link", link_twice)
     with durable.stage(root, [b"x"], "u", 0) as staged:
@@ -131,7 +133,7 @@ def test_a_link_that_succeeded_twice_is_ours(root, monkeypatch):
 
 
 def test_a_filesystem_without_links_is_unsuitable(root, monkeypatch):
-    def refuse(source, target):
+    def refuse(source, target, **places):
         raise OSError(errno.EOPNOTSUPP, "no links")
 
     monkeypatch.setattr(os, "link", refuse)

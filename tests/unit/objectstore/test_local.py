@@ -12,6 +12,7 @@ import trio
 
 from zerofs.errors import (
     AccessDeniedError,
+    CorruptionError,
     ObjectNotFoundError,
     ObjectStoreError,
     PreconditionFailedError,
@@ -224,7 +225,88 @@ async def test_a_copy_without_the_hidden_directory_is_a_whole_store(store, root,
     assert await copy.get("a/b") == b"z"
 
 
+@pytest.mark.parametrize("kind", ["link", "dangling link", "file"])
+async def test_what_stands_in_place_of_the_stores_own_directory_leads_nowhere(store, root, tmp_path, world, kind):
+    await store.put("name", b"x")
+    shutil.rmtree(root / durable.SCRATCH)
+    victim = tmp_path / "victim"
+    if kind == "link":
+        victim.mkdir()
+        (victim / "new-report.txt").write_text("mine")
+    if kind == "file":
+        (root / durable.SCRATCH).write_text("")
+    else:
+        (root / durable.SCRATCH).symlink_to(victim)
+    for used in (store, LocalStore(root, world)):
+        version = (await used.head("name")).version
+        for call in (
+            used.put("name", b"y"),
+            used.put_if_absent("new", b"y", b"y"),
+            used.put_if_match("name", b"y", version, b"y"),
+            used.delete("name"),
+        ):
+            with pytest.raises(ObjectStoreError, match=r"\.zerofs_local is a link or a file.*remove it") as caught:
+                await call
+            assert not isinstance(caught.value, UnavailableError)
+    assert await names(store) == ["name"]
+    assert [path.name for path in tmp_path.rglob("*") if "victim" in str(path)] == (
+        ["victim", "new-report.txt"] if kind == "link" else []
+    )
+
+
+async def test_a_lock_file_that_is_a_link_is_not_followed(store, root, tmp_path):
+    await store.put("name", b"x")
+    (root / durable.SCRATCH / "lock").unlink()
+    (root / durable.SCRATCH / "lock").symlink_to(tmp_path / "made elsewhere")
+    with pytest.raises(ObjectStoreError):
+        await store.put("name", b"y")
+    assert not (tmp_path / "made elsewhere").exists()
+
+
+async def test_a_folder_that_its_owner_made_a_link_is_followed(store, root, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    await store.put("name", b"x")
+    (root / "wal").symlink_to(tmp_path / "elsewhere")
+    await store.put_if_absent("wal/1", b"id", b"id")
+    assert await store.get("wal/1") == b"id"
+    assert await names(store, "wal/") == ["wal/1"]
+    await store.delete("wal/1")
+    assert await names(store, "wal/") == []
+
+
+async def test_a_file_of_any_size_costs_nothing_when_it_is_too_large(store, root):
+    await store.put("name", b"x")
+    os.truncate(root / "name", 1 << 40)
+    for call in (store.get("name", limit_bytes=1000), store.get_versioned("name", limit_bytes=1000)):
+        with pytest.raises(CorruptionError, match=r"1099511627776 bytes; such an object has at most 1000"):
+            await call
+
+
 # --- what goes wrong
+
+
+async def test_a_directory_that_cannot_be_made_says_so(tmp_path, world):
+    (tmp_path / "file").write_text("")
+    for root, reason in (
+        (Path("/proc/absent/store"), "No such file"),
+        (tmp_path / "file" / "store", "Not a directory"),
+    ):
+        store = LocalStore(root, world)
+        assert await store.list("") == []
+        for call in (store.put("name", b"x"), store.put_if_absent("name", b"x", b"x")):
+            with pytest.raises(
+                ObjectStoreError, match=f"the directory of the store cannot be made.*{reason}"
+            ) as caught:
+                await call
+            assert not isinstance(caught.value, UnavailableError)
+            assert "name" not in str(caught.value)
+
+
+async def test_folders_on_several_filesystems_are_told(store, monkeypatch):
+    await store.put("name", b"x")
+    fail_with(monkeypatch, "link", errno.EXDEV)
+    with pytest.raises(ObjectStoreError, match="must be on one filesystem"):
+        await store.put_if_absent("wal/1", b"id", b"id")
 
 
 async def test_a_directory_that_vanishes_in_use_is_not_made_again(store, root):
@@ -299,9 +381,9 @@ async def test_data_then_name_then_directory(store, root, monkeypatch, kind):
     def record(function, label):
         real = getattr(os, function)
 
-        def recorded(*arguments):
+        def recorded(*arguments, **places):
             events.append(label(*arguments))
-            return real(*arguments)
+            return real(*arguments, **places)
 
         monkeypatch.setattr(os, function, recorded)
 

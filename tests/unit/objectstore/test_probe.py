@@ -5,9 +5,11 @@ import pytest
 import trio
 
 from tests.unit.objectstore.kit import SeededWorld, TracedStore
-from zerofs.errors import CorruptionError, StoreUnsuitableError, UnavailableError
+from zerofs.errors import CorruptionError, ObjectStoreError, StoreUnsuitableError, UnavailableError
 from zerofs.objectstore.faults import Fault, FaultRates, FaultyStore
 from zerofs.objectstore.memory import MemoryStore
+from zerofs.objectstore.open import open_store
+from zerofs.objectstore.options import S3Options
 from zerofs.objectstore.probe import BUCKET_ID_NAME, PROBE_PREFIX, adopt_bucket_id, probe, read_bucket_id
 from zerofs.objectstore.retrying import RetryingStore
 from zerofs.telemetry.metrics import Metrics
@@ -25,6 +27,19 @@ class IgnoresIfMatch(TracedStore):
 
 async def names(store):
     return [info.name for info in await store.list("")]
+
+
+async def test_a_store_that_cannot_be_made_is_refused_at_once(world, autojump_clock):
+    store = open_store("file:///proc/absent/store", S3Options(), world, Metrics())
+    with trio.fail_after(1), pytest.raises(ObjectStoreError, match="the directory of the store cannot be made"):
+        await probe(store, world)
+
+
+async def test_a_bucket_id_of_any_size_is_refused_with_its_remedy():
+    store = MemoryStore()
+    await store.put(BUCKET_ID_NAME, bytes(5000))
+    with pytest.raises(CorruptionError, match=r"5000 bytes.*restore it from a backup, or delete it"):
+        await read_bucket_id(store)
 
 
 async def test_a_good_store_is_asked_five_things(world):

@@ -109,7 +109,7 @@ async def test_a_permanent_error_after_a_transient_one_ends_it(world, autojump_c
         url = "memory://"
         errors = [UnavailableError("first"), AccessDeniedError("second")]
 
-        async def get(self, name, start=0, length=None):
+        async def get(self, name, start=0, length=None, *, limit_bytes=None):
             raise self.errors.pop(0)
 
     with pytest.raises(AccessDeniedError, match="second"):

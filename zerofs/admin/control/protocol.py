@@ -31,6 +31,12 @@ STOP = "stop"
 WAIT = "wait"
 """Answers when the mount is gone and its volume closed: a result if everything is stored, else the error."""
 
+CHECKPOINT = "checkpoint"
+"""`action` is create, delete or list, `name` a checkpoint. Result: {"checkpoints": […]}, the one concerned first."""
+
+COLLECT = "collect"
+"""One pass of the collector, with `dry_run` without deleting. Result: the fields of `zerofs collect --json`."""
+
 
 class ControlError(ZerofsError):
     """A message that breaks the rules of the conversation."""

@@ -7,26 +7,20 @@ last moment, shielded from cancellation: unmounting itself makes the kernel send
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 import pyfuse3
 import trio
 
+from zerofs import mounttable
 from zerofs.errors import ConfigError, MountpointError
-from zerofs.frontend.fuse.mountpoint import (
-    mounted_at,
-    push_dirty_pages,
-    raise_read_ahead,
-    unmount,
-    unmount_helper,
-    usable_mountpoint,
-)
 from zerofs.frontend.fuse.operations import Operations
 from zerofs.frontend.fuse.options import FuseOptions
 from zerofs.frontend.fuse.stay_awake import staying_awake
 from zerofs.fs.filesystem import Filesystem
-from zerofs.world import World
+from zerofs.world import Lane, World
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +28,9 @@ DRIVER = "pyfuse3"
 
 LINGER_S = 10.0
 """How long files that others keep open in a mount that is going away are still served."""
+
+READ_AHEAD_KIB = 1024
+"""The longest read that the kernel sends, where we may say so; its default is 128."""
 
 _IDLE_WORKERS = 8
 _MOST_WORKERS = 512
@@ -60,12 +57,16 @@ async def serve(
     """
     if options.driver != DRIVER:
         raise ConfigError(f"unknown FUSE driver {options.driver!r}: this version has {DRIVER!r}")
-    path = usable_mountpoint(mountpoint)
+    path = mounttable.usable_mountpoint(mountpoint)
+    if mounttable.hides_something(path):
+        _log.warning("%s", mounttable.NOT_EMPTY)
     loop = _Loop()
     awake = staying_awake(world) if options.stay_awake else nullcontext()
     with _session(Operations(fs, options, loop.ready.set), path, options) as device, awake:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(loop.run)
+            if options.lifetime is not None:
+                nursery.start_soon(_drop_old_pages, fs, world)
             try:
                 await loop.ready.wait()
                 if loop.failure is None:
@@ -74,9 +75,20 @@ async def serve(
                 await loop.ended.wait()
             finally:
                 with trio.CancelScope(shield=True):
-                    await _leave(path, device, loop)
+                    await _leave(path, device, loop, world)
+            nursery.cancel_scope.cancel()
     if loop.failure is not None:
         raise MountpointError(f"the connection to the kernel broke; {path} is no longer served") from loop.failure
+
+
+async def _drop_old_pages(fs: Filesystem, world: World) -> None:
+    """When a follower shows a newer state, let the kernel forget what it keeps of open files."""
+    while True:
+        for inode in await fs.next_renewal():
+            # In a thread: the kernel waits for reads of such pages that are under way, and we have to answer them. An
+            # error means that it knows the inode no more.
+            with suppress(OSError):
+                await world.offload(Lane.DISK, pyfuse3.invalidate_inode, inode)
 
 
 class _Loop:
@@ -101,21 +113,32 @@ class _Loop:
             self.ready.set()
 
 
-async def _leave(path: str, device: str, loop: _Loop) -> None:
+async def _leave(path: str, device: str, loop: _Loop, world: World) -> None:
     """Take the mount away while requests are still answered, and wait until the kernel needs no more answers."""
-    said = await unmount(path) if _is_mounted(path, device) else None
-    if said is not None and _is_mounted(path, device):
-        if not loop.ended.is_set():
-            _log.warning("%s is in use (%s): detaching it, open files are served a little longer", path, said)
-            await push_dirty_pages(path)
-        said = await unmount(path, lazy=True)
-        if said is not None:
-            _log.error("%s cannot be detached: %s", path, said)
+    try:
+        if _is_mounted(path, device):
+            await world.offload(Lane.DISK, mounttable.unmount, path)
+    except MountpointError as error:
+        if _is_mounted(path, device):
+            await _detach(path, loop, world, error)
     with trio.move_on_after(LINGER_S) as waiting:
         await loop.ended.wait()
     if waiting.cancelled_caught:
         _log.warning("files in %s are still open; what was not fsynced through them may be lost", path)
         loop.scope.cancel()
+
+
+async def _detach(path: str, loop: _Loop, world: World, why: MountpointError) -> None:
+    try:
+        if not loop.ended.is_set():
+            _log.warning("%s: detaching it, open files are served a little longer", why)
+            await world.offload(Lane.DISK, mounttable.push_dirty_pages, path)
+    except MountpointError as error:
+        _log.error("%s", error)
+    try:
+        await world.offload(Lane.DISK, partial(mounttable.unmount, path, lazy=True))
+    except MountpointError as error:
+        _log.error("%s", error)
 
 
 @contextmanager
@@ -127,7 +150,7 @@ def _session(operations: Operations, path: str, options: FuseOptions) -> Iterato
         if "mount" in str(exc):
             pyfuse3.close(unmount=False)
         raise MountpointError(f"cannot mount at {path}: {_reason(options)}") from exc
-    mounted = mounted_at(path)
+    mounted = _mounted_at(path)
     try:
         yield mounted.device if mounted is not None else ""
     finally:
@@ -135,9 +158,21 @@ def _session(operations: Operations, path: str, options: FuseOptions) -> Iterato
         pyfuse3.close(unmount=False)
 
 
+def _mounted_at(path: str) -> mounttable.MountEntry | None:
+    return mounttable.find_mount(path, mounttable.read_mounts())
+
+
 def _is_mounted(path: str, device: str) -> bool:
-    mounted = mounted_at(path)
+    mounted = _mounted_at(path)
     return mounted is not None and mounted.device == device
+
+
+def raise_read_ahead(device: str) -> None:
+    """Let the kernel ask for 1 MiB at a time when it reads ahead. Only root may; others keep 128 KiB."""
+    try:
+        Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(READ_AHEAD_KIB))
+    except OSError as exc:
+        _log.debug("read_ahead_kb of %s stays as it is: %s", device, exc.strerror)
 
 
 def mount_options(options: FuseOptions) -> set[str]:
@@ -153,23 +188,8 @@ def mount_options(options: FuseOptions) -> set[str]:
 
 def _reason(options: FuseOptions) -> str:
     """Why mounting failed, as far as it can be seen from here."""
-    device = Path("/dev/fuse")
-    if not device.exists():
-        return "/dev/fuse does not exist; load the kernel module `fuse`, or give the container the device"
+    if obstacle := mounttable.fuse_obstacle(allow_other=options.allow_other):
+        return obstacle
     if os.geteuid() == 0:
-        return "mount(2) was refused; a container needs the capability SYS_ADMIN for it"
-    if not os.access(device, os.R_OK | os.W_OK):
-        return "no permission to use /dev/fuse"
-    if unmount_helper() is None:
-        return "fusermount3 was not found; install the package fuse3"
-    if options.allow_other and not _others_allowed():
-        return "allow_other needs a line `user_allow_other` in /etc/fuse.conf"
+        return "mount(2) was refused; the container's rules may forbid it"
     return "fusermount3 refused; what it said stands above"
-
-
-def _others_allowed() -> bool:
-    try:
-        lines = Path("/etc/fuse.conf").read_text(errors="replace").splitlines()
-    except OSError:
-        return False
-    return any(line.strip() == "user_allow_other" for line in lines)

@@ -55,12 +55,14 @@ class Operations(pyfuse3.Operations):
 
     def __init__(self, fs: Filesystem, options: FuseOptions, ready: Callable[[], None]) -> None:
         super().__init__()
-        self.enable_writeback_cache = options.writeback
+        # With it, the kernel would believe no size or time but its own, and a follower's files change without it.
+        self.enable_writeback_cache = options.writeback and not options.read_only
         self._direct: set[int] = set()
         """Handles that go round the kernel's cache."""
         self._fs = fs
         self._ready = ready
-        self._lifetime_s = options.lifetime_s
+        self._lifetime = options.lifetime or (lambda: options.lifetime_s)
+        self._keep_cache = options.lifetime is None
         self._absent = absent_entry(options.lifetime_s)
         self._caller = Callers()
         self._directories: dict[int, int] = {}
@@ -76,9 +78,10 @@ class Operations(pyfuse3.Operations):
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         """Find a name; an absent one is an answer too, and the kernel remembers it."""
         try:
-            return entry(await self._fs.lookup(self._caller(ctx), parent_inode, name), self._lifetime_s)
+            return entry(await self._fs.lookup(self._caller(ctx), parent_inode, name), self._lifetime())
         except Exception as error:
             if isinstance(error, FsError) and error.errno == errno.ENOENT:
+                self._absent.entry_timeout = self._lifetime()
                 return self._absent
             raise self._refusal("lookup", error) from None
 
@@ -94,7 +97,7 @@ class Operations(pyfuse3.Operations):
         """Make a file, fifo, socket or device."""
         try:
             made = await self._fs.mknod(self._caller(ctx), parent_inode, name, mode, rdev)
-            return entry(made, self._lifetime_s)
+            return entry(made, self._lifetime())
         except Exception as error:
             raise self._refusal("mknod", error) from None
 
@@ -102,14 +105,14 @@ class Operations(pyfuse3.Operations):
         """Make a directory."""
         try:
             made = await self._fs.mkdir(self._caller(ctx), parent_inode, name, stat.S_IMODE(mode))
-            return entry(made, self._lifetime_s)
+            return entry(made, self._lifetime())
         except Exception as error:
             raise self._refusal("mkdir", error) from None
 
     async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
         """Make a symbolic link."""
         try:
-            return entry(await self._fs.symlink(self._caller(ctx), parent_inode, name, target), self._lifetime_s)
+            return entry(await self._fs.symlink(self._caller(ctx), parent_inode, name, target), self._lifetime())
         except Exception as error:
             raise self._refusal("symlink", error) from None
 
@@ -117,7 +120,7 @@ class Operations(pyfuse3.Operations):
         """Give an inode another name."""
         try:
             linked = await self._fs.link(self._caller(ctx), inode, new_parent_inode, new_name)
-            return entry(linked, self._lifetime_s)
+            return entry(linked, self._lifetime())
         except Exception as error:
             raise self._refusal("link", error) from None
 
@@ -162,7 +165,7 @@ class Operations(pyfuse3.Operations):
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         """The attributes of an inode."""
         try:
-            return entry(await self._fs.getattr(inode), self._lifetime_s)
+            return entry(await self._fs.getattr(inode), self._lifetime())
         except Exception as error:
             raise self._refusal("getattr", error) from None
 
@@ -172,7 +175,7 @@ class Operations(pyfuse3.Operations):
         """Change attributes, all of one request together."""
         try:
             changed = await self._fs.setattr(self._caller(ctx), inode, changes(attr, fields), fh)
-            return entry(changed, self._lifetime_s)
+            return entry(changed, self._lifetime())
         except Exception as error:
             raise self._refusal("setattr", error) from None
 
@@ -236,18 +239,18 @@ class Operations(pyfuse3.Operations):
             )
             if flags & os.O_DIRECT:
                 self._direct.add(handle)
-            return FileInfo(fh=handle), entry(made, self._lifetime_s)
+            return FileInfo(fh=handle), entry(made, self._lifetime())
         except Exception as error:
             raise self._refusal("create", error) from None
 
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        """Open a file. The kernel resolves O_APPEND itself; its page cache stays valid, as there is one writer."""
+        """Open a file. The kernel resolves O_APPEND itself; its page cache stays valid where we are the writer."""
         try:
             keep_times = self.enable_writeback_cache
             handle = await self._fs.open(self._caller(ctx), inode, flags & ~os.O_APPEND, keep_times)
             if flags & os.O_DIRECT:
                 self._direct.add(handle)
-            return FileInfo(fh=handle)
+            return FileInfo(fh=handle, keep_cache=self._keep_cache)
         except Exception as error:
             raise self._refusal("open", error) from None
 
@@ -363,7 +366,7 @@ class Operations(pyfuse3.Operations):
         sent = 0
         try:
             for found in entries:
-                if not readdir_reply(token, found.name, entry(found.attributes, self._lifetime_s), found.cookie):
+                if not readdir_reply(token, found.name, entry(found.attributes, self._lifetime()), found.cookie):
                     break
                 sent += 1
         except Exception:

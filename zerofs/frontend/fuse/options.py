@@ -1,5 +1,6 @@
 """What may be chosen about a FUSE mount."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -24,6 +25,9 @@ class FuseOptions:
 
     lifetime_s: float = 86_400.0
     """How long the kernel may answer for a name, present or absent, and its attributes without asking again."""
+
+    lifetime: Callable[[], float] | None = None
+    """The same for a filesystem that changes behind our back (a follower): asked at every answer."""
 
     stay_awake: bool = True
     """After a request, wait for the next one awake for a short, adaptive while."""

@@ -28,10 +28,13 @@ async def readdir(ctx: Context, number: int, after_cookie: int, limit: int) -> l
         raise FsError(errno.EINVAL)
     entries: list[DirectoryEntry] = []
     while not entries:
+        renewals = ctx.inodes.renewals
         page = await ctx.dentries.list(node.number, after_cookie, limit)
         if not page:
             break
         inodes = await ctx.inodes.find_many([inode for _, inode, _ in page])
+        if renewals != ctx.inodes.renewals:
+            continue  # names of one state, inodes of another
         entries = [
             DirectoryEntry(name=name, cookie=cookie, attributes=attributes_of(found))
             for (cookie, _, name), found in zip(page, inodes, strict=True)

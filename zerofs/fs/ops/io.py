@@ -39,13 +39,16 @@ async def read(ctx: Context, number: int, offset: int, size: int) -> bytes:
     Also through a handle that was opened for writing only: a kernel with a writeback cache fills pages that way.
     Raises EBADF, EISDIR, EINVAL.
     """
-    node = ctx.handles.file(number).node
+    handle = ctx.handles.file(number)
+    node = handle.node
     if offset < 0 or size < 0 or not node.is_regular:
         raise FsError(errno.EINVAL)
     if node.size <= INLINE_LIMIT:
         data = node.content[offset : offset + size]
     else:
         data = await content.read(ctx.engine, ctx.locks, node, offset, size)
+        if handle.stale:
+            raise FsError(errno.ESTALE)
     note_access(ctx, node)
     return data
 
@@ -97,7 +100,7 @@ async def write(ctx: Context, number: int, offset: int, data: bytes | memoryview
 
 def flush(ctx: Context, number: int) -> None:
     """What close(2) reports: the refused writes of the handle, and EIO if what was written cannot become durable."""
-    handle = ctx.handles.get(number)
+    handle = ctx.handles.known(number)
     if handle.writable and not ctx.options.read_only and (ctx.data_lost or not ctx.is_writable()):
         raise FsError(errno.EIO, "what was written cannot be made durable")
     if handle.error:

@@ -18,7 +18,7 @@ does not open.
 import struct
 from dataclasses import dataclass
 
-from zerofs.errors import CorruptionError
+from zerofs.errors import CorruptionError, UnsupportedFormatError
 
 HEADER_SIZE = 64
 FORMAT_VERSION = 1
@@ -74,15 +74,21 @@ def header_identity(header: Header) -> bytes:
 def decode_header(data: bytes, *, magic: bytes, volume_id: bytes, name: str) -> Header:
     """The header at the start of `data`, checked against the object's kind and volume.
 
-    Raises CorruptionError naming the object: too short, wrong kind, unknown version, another volume's.
+    Raises CorruptionError naming the object: too short, wrong kind, another volume's; UnsupportedFormatError for one
+    that says that it is of a newer version.
     """
     if len(data) < HEADER_SIZE:
         raise CorruptionError(f"{name}: {len(data)} bytes, shorter than a header")
     found, version, zero, epoch, put_id, volume, first, second = _LAYOUT.unpack_from(data)
     if found != magic or zero:
         raise CorruptionError(f"{name}: not an object of kind {magic.decode()}")
-    if version != FORMAT_VERSION:
-        raise CorruptionError(f"{name}: format version {version}; this zerofs reads version {FORMAT_VERSION}")
+    if version > FORMAT_VERSION:
+        raise UnsupportedFormatError(
+            f"{name}: format version {version}; this zerofs reads version {FORMAT_VERSION}: use a newer zerofs, or "
+            "restore the object from a backup if it was altered"
+        )
+    if version < FORMAT_VERSION:
+        raise CorruptionError(f"{name}: format version {version}, which never was")
     if volume != volume_id:
         raise CorruptionError(f"{name}: belongs to another volume")
     return Header(magic=magic, epoch=epoch, put_id=put_id, volume_id=volume, first_length=first, second_length=second)

@@ -18,10 +18,14 @@
                   epoch, counter, object size, index length, row count, first key, last key
         …     checkpoint count, then for each, oldest first: name (length, bytes), id (16 bytes), manifest id (varint),
                   created at (8, i64)
+        …     history: era count, then for each earlier epoch, oldest first: epoch (varint), tag (8 bytes), id of the
+                  last manifest of it that this one builds on (varint), last WAL id before the next epoch's fence,
+                  plus 1 (varint; 0 = not known yet)
 
 The epoch itself and the put-id stand in the header, whose first 48 bytes are AAD of the body.
 """
 
+import hashlib
 import itertools
 from dataclasses import dataclass, field, replace
 
@@ -38,12 +42,16 @@ DIGEST_SIZE = 32
 NO_DIGEST = bytes(DIGEST_SIZE)
 MAX_MANIFEST_SIZE = 256 * MIB
 MAX_SSTS = 1 << 20
-MAX_RUNS = 1 << 12
+MAX_RUNS = 1 << 16
 MAX_TOKENS = 1 << 20
 MAX_TREES = 16
 MAX_TEXT_SIZE = 4096
 MAX_CHECKPOINTS = 1 << 16
 MAX_CHECKPOINT_NAME_SIZE = 255
+MAX_ERAS = 1024
+"""Earlier epochs that a manifest remembers: one is added with each opening for writing, then the oldest go."""
+
+TAG_SIZE = 8
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -103,6 +111,27 @@ class Checkpoint:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
+class Era:
+    """What a manifest builds on of one earlier epoch (decision 0003, point 11).
+
+    An epoch, told from another of the same number by its tag, has one writer, which makes one line of manifests and
+    one line of WAL objects. So two numbers say all of it that is in the history, and that nothing else of it is.
+    """
+
+    epoch: int
+    tag: bytes
+    manifest_id: int
+    """Its last manifest that the history holds."""
+    wal_id: int | None
+    """The last WAL id before the next epoch's fence; None until the manifest after that fence."""
+
+
+def tag_of(token: bytes) -> bytes:
+    """What tells an epoch from another of the same number, to be shown to anybody: nothing of the token is."""
+    return hashlib.sha256(token).digest()[:TAG_SIZE]
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
 class Manifest:
     """One version of the volume. `tokens` holds the token of every epoch that a live object was made under."""
 
@@ -122,6 +151,18 @@ class Manifest:
     trees: tuple[Tree, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
     """Oldest first; names and ids are unique."""
+    history: tuple[Era, ...] = ()
+    """The earlier epochs, oldest first, as many as MAX_ERAS."""
+
+    @property
+    def tag(self) -> bytes:
+        """The tag of its own epoch."""
+        return tag_of(self.token)
+
+    @property
+    def sst_count(self) -> int:
+        """How many SSTs it lists: what its size depends on."""
+        return sum(len(run.ssts) for tree in self.trees for run in tree.runs)
 
     def tree(self, prefix: bytes) -> Tree:
         """The tree of a prefix. Raises CorruptionError if there is none."""
@@ -159,6 +200,11 @@ def encode_manifest(manifest: Manifest) -> bytes:
     for checkpoint in manifest.checkpoints:
         out.sized(checkpoint.name.encode()).raw(checkpoint.checkpoint_id)
         out.uvarint(checkpoint.manifest_id).i64(checkpoint.created_at_ns)
+    out.uvarint(len(manifest.history))
+    for era in manifest.history:
+        out.uvarint(era.epoch).raw(era.tag).uvarint(era.manifest_id).uvarint(
+            0 if era.wal_id is None else era.wal_id + 1
+        )
     return out.getvalue()
 
 
@@ -180,8 +226,12 @@ def decode_manifest(data: bytes, *, epoch: int, put_id: bytes, name: str) -> Man
         tokens={reader.bounded(MAX_EPOCH): reader.raw(EPOCH_TOKEN_SIZE) for _ in range(reader.bounded(MAX_TOKENS))},
         trees=tuple(_read_tree(reader, name) for _ in range(reader.bounded(MAX_TREES))),
         checkpoints=tuple(_read_checkpoint(reader, name) for _ in range(reader.bounded(MAX_CHECKPOINTS))),
+        history=tuple(_read_era(reader) for _ in range(reader.bounded(MAX_ERAS))),
     )
     reader.expect_end()
+    epochs = [*(era.epoch for era in manifest.history), epoch]
+    if any(left >= right for left, right in itertools.pairwise(epochs)):
+        raise CorruptionError(f"{name}: the epochs of its history do not ascend")
     if manifest.tokens.get(epoch) != manifest.token:
         raise CorruptionError(f"{name}: does not hold the token of its own epoch")
     return manifest
@@ -198,6 +248,12 @@ def _read_checkpoint(reader: Reader, name: str) -> Checkpoint:
         manifest_id=reader.uvarint(),
         created_at_ns=reader.i64(),
     )
+
+
+def _read_era(reader: Reader) -> Era:
+    epoch, tag = reader.bounded(MAX_EPOCH), reader.raw(TAG_SIZE)
+    manifest_id, wal_end = reader.uvarint(), reader.uvarint()
+    return Era(epoch=epoch, tag=tag, manifest_id=manifest_id, wal_id=wal_end - 1 if wal_end else None)
 
 
 def _read_writer(reader: Reader) -> WriterInfo:

@@ -49,6 +49,11 @@ def parse_manifest_name(name: str) -> ManifestId:
     return ManifestId(_number(_MANIFEST, name))
 
 
+def is_manifest_name(name: str) -> bool:
+    """Whether an object of this name is a manifest: neither the floor nor something that others left there."""
+    return _MANIFEST.fullmatch(name) is not None
+
+
 def parse_wal_name(name: str) -> WalId:
     """The id in a WAL object's name. Raises CorruptionError for any other name."""
     return WalId(_number(_WAL, name))

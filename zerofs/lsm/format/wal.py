@@ -19,19 +19,24 @@ and above the mark is missing. Anything else is corruption, never the end of the
 
 from dataclasses import dataclass
 
-from zerofs.errors import CorruptionError
+from zerofs.errors import CorruptionError, ZerofsError
 from zerofs.ids import PUT_ID_SIZE
 from zerofs.lsm.format.header import HEADER_SIZE
 from zerofs.lsm.format.rows import MAX_KEY_SIZE, Row, Rows, decode_rows, encode_rows
 from zerofs.lsm.ranges import KeyRanges
 from zerofs.transform.frame import FRAME_OVERHEAD
-from zerofs.units import GIB
+from zerofs.units import MIB
 from zerofs.wire import Reader, Writer
 
 ROWS = 0
 FENCE = 1
 
-MAX_RECORD_SIZE = GIB
+MAX_RECORD_SIZE = 512 * MIB
+"""A cut has at most a memtable and a little more; the largest memtable that can be configured is half of this."""
+
+MAX_OBJECT_SIZE = HEADER_SIZE + MAX_RECORD_SIZE + FRAME_OVERHEAD + 128 * MIB
+"""Of the whole object. The frames of a cut hold a MiB of data, each with an overhead."""
+
 MAX_RANGES = 1 << 22
 
 NO_PUT_ID = bytes(PUT_ID_SIZE)
@@ -55,11 +60,17 @@ class WalRecord:
 def encode_record(
     *, kind: int, previous_put_id: bytes, seqnos: tuple[int, int], range_deletes: KeyRanges, rows: list[Row]
 ) -> bytes:
-    """The bytes of a record; `rows` in ascending key order."""
+    """The bytes of a record; `rows` in ascending key order. Raises ZerofsError for what nobody could read back."""
     out = Writer().u8(kind).raw(previous_put_id).u64(seqnos[0]).u64(seqnos[1]).uvarint(len(range_deletes))
     for start, stop in range_deletes:
         out.sized(start).sized(stop)
-    return out.raw(encode_rows(rows)).getvalue()
+    record = out.raw(encode_rows(rows)).getvalue()
+    if len(record) > MAX_RECORD_SIZE or len(range_deletes) > MAX_RANGES:
+        raise ZerofsError(
+            f"a WAL record of {len(record)} bytes and {len(range_deletes)} range deletes cannot be stored: at most "
+            f"{MAX_RECORD_SIZE} and {MAX_RANGES} could be read back; set a smaller [lsm] memtable_size_mb"
+        )
+    return record
 
 
 def decode_record(data: bytes, name: str) -> WalRecord:

@@ -2,11 +2,11 @@
 
 import os
 from dataclasses import FrozenInstanceError
-from pathlib import Path
 
 import pyfuse3
 import pytest
 
+from zerofs import mounttable
 from zerofs.errors import ConfigError, MountpointError
 from zerofs.frontend.fuse import mount
 from zerofs.frontend.fuse.mount import mount_options, serve
@@ -58,35 +58,27 @@ async def test_a_refused_mount_is_cleaned_up_and_explained(tmp_path, monkeypatch
     assert closings == closed
 
 
-class TestReason:
-    @pytest.fixture(autouse=True)
-    def _fine(self, monkeypatch):
-        monkeypatch.setattr(Path, "exists", lambda path: True)
-        monkeypatch.setattr(os, "geteuid", lambda: 1000)
-        monkeypatch.setattr(os, "access", lambda path, mode: True)
-        monkeypatch.setattr(mount, "unmount_helper", lambda: "/usr/bin/fusermount3")
-        monkeypatch.setattr(Path, "read_text", lambda path, errors: "# user_allow_other\n")
+async def test_a_full_directory_is_used_with_a_warning(tmp_path, monkeypatch, caplog):
+    def refuse(*args):
+        raise RuntimeError("fuse_session_new")
 
-    def test_no_device(self, monkeypatch):
-        monkeypatch.setattr(Path, "exists", lambda path: False)
-        assert "/dev/fuse does not exist" in mount._reason(FuseOptions())
+    (tmp_path / "secret-name").touch()
+    monkeypatch.setattr(pyfuse3, "init", refuse)
+    with pytest.raises(MountpointError):
+        await serve(None, tmp_path, FuseOptions(), World())
+    assert "not empty" in caplog.text
+    assert "secret-name" not in caplog.text
 
-    def test_root_in_a_container(self, monkeypatch):
-        monkeypatch.setattr(os, "geteuid", lambda: 0)
-        assert "SYS_ADMIN" in mount._reason(FuseOptions())
 
-    def test_no_permission(self, monkeypatch):
-        monkeypatch.setattr(os, "access", lambda path, mode: False)
-        assert "no permission to use /dev/fuse" in mount._reason(FuseOptions())
+@pytest.mark.parametrize(
+    ("obstacle", "uid", "reason"),
+    [("no device", 0, "no device"), ("", 0, "mount(2) was refused"), ("", 1000, "what it said stands above")],
+)
+def test_the_reason_of_a_refusal(monkeypatch, obstacle, uid, reason):
+    monkeypatch.setattr(mounttable, "fuse_obstacle", lambda *, allow_other: obstacle)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    assert reason in mount._reason(FuseOptions())
 
-    def test_no_helper(self, monkeypatch):
-        monkeypatch.setattr(mount, "unmount_helper", lambda: None)
-        assert "install the package fuse3" in mount._reason(FuseOptions())
 
-    def test_others_are_not_allowed(self):
-        assert "user_allow_other" in mount._reason(FuseOptions(allow_other=True))
-        assert "stands above" in mount._reason(FuseOptions())
-
-    def test_others_are_allowed(self, monkeypatch):
-        monkeypatch.setattr(Path, "read_text", lambda path, errors: "mount_max = 9\n user_allow_other \n")
-        assert "stands above" in mount._reason(FuseOptions(allow_other=True))
+def test_read_ahead_of_no_device_is_no_error():
+    mount.raise_read_ahead("4095:4095")

@@ -1,0 +1,81 @@
+"""Checkpoints and collection as commands ask for them: words in, numbers and text that JSON can hold out.
+
+The same functions answer at the control socket of a mount and in a command that has opened the volume itself.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from zerofs.admin.control.protocol import ControlError
+from zerofs.lsm import checkpoints
+from zerofs.lsm.engine import Engine
+from zerofs.lsm.format.manifest import Checkpoint
+from zerofs.units import NS_PER_S
+
+CREATE = "create"
+DELETE = "delete"
+LIST = "list"
+
+STRANGERS_NAMED_MAX = 20
+
+
+async def change(engine: Engine, action: object, name: object) -> dict[str, Any]:
+    """Do what a request asks: `create` or `delete` the checkpoint `name`, or `list` them all.
+
+    Returns {"checkpoints": [...]} as `report` makes it, the one that was made or deleted first. Raises CheckpointError,
+    ReadOnlyError, FencedError, UnavailableError; ControlError when it is none of these requests.
+    """
+    if action == LIST:
+        if engine.failure is not None:
+            raise engine.failure  # what it knows of the volume may be old
+        return report(engine.manifest.checkpoints)
+    if action not in (CREATE, DELETE) or not isinstance(name, str):
+        raise ControlError("not a request about checkpoints: 'action' is create, delete or list, 'name' is text")
+    if action == CREATE:
+        concerned = await engine.checkpoints.create(name)
+    else:
+        concerned = await engine.checkpoints.delete(name)
+        # What only the checkpoint held goes with the next pass: now, not with whatever is written some day.
+        engine.maintenance.want_collection()
+    others = [checkpoint for checkpoint in engine.manifest.checkpoints if checkpoint != concerned]
+    return report([concerned, *others])
+
+
+def report(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    """The checkpoints as JSON has them, in the order given."""
+    return {"checkpoints": [describe(checkpoint) for checkpoint in checkpoints]}
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """One checkpoint: name, id (hexadecimal), manifest id, and when it was made (RFC 3339, UTC)."""
+    created = datetime.fromtimestamp(checkpoint.created_at_ns // NS_PER_S, UTC)
+    return {
+        "name": checkpoint.name,
+        "id": checkpoint.checkpoint_id.hex(),
+        "manifest_id": checkpoint.manifest_id,
+        "created_at": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def find(engine: Engine, name: str) -> Checkpoint:
+    """The checkpoint of a name, or of a hexadecimal id. Raises CheckpointError."""
+    return checkpoints.find(engine.manifest, name)
+
+
+async def collect(engine: Engine, *, dry_run: bool) -> dict[str, Any]:
+    """One pass of the collector: how many objects of each kind were, or with `dry_run` would be, deleted.
+
+    What was committed before the call is stored first, so that what it made dead counts. Raises ReadOnlyError,
+    CorruptionError, FencedError, UnavailableError.
+    """
+    maintenance = engine.maintenance
+    await engine.flush()
+    doomed = await maintenance.collect(dry_run=dry_run)
+    return {
+        "dry_run": dry_run,
+        "objects": {"sst": len(doomed.ssts), "wal": len(doomed.wal), "manifest": len(doomed.manifests)},
+        "size_bytes": doomed.size_bytes,
+        "strangers": len(doomed.strangers),
+        "stranger_names": list(doomed.strangers[:STRANGERS_NAMED_MAX]),
+    }
