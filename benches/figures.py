@@ -25,10 +25,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benches.stalls import stalls
+from zerofs.admission import OpenOptions
 from zerofs.config.loading import load
 from zerofs.fs.access import Caller
 from zerofs.keys.password import check_password
-from zerofs.volume import OpenOptions, open_volume
+from zerofs.volume import open_volume
 from zerofs.world import World
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30

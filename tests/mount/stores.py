@@ -45,6 +45,10 @@ class Store(Protocol):
         """A copy, object by object, in another place of the same kind; `but` is left out."""
         ...
 
+    def elsewhere(self) -> "Store":
+        """Another place of the same kind, with nothing in it."""
+        ...
+
 
 class LocalStore:
     """A directory behind `file://`."""
@@ -78,8 +82,11 @@ class LocalStore:
     def metadata(self, name):
         return ""
 
+    def elsewhere(self):
+        return LocalStore(self.root.with_name(f"{self.root.name}-{uuid.uuid4().hex[:8]}"))
+
     def copy(self, but=None):
-        other = LocalStore(self.root.with_name(f"{self.root.name}-{uuid.uuid4().hex[:8]}"))
+        other = self.elsewhere()
         for name in self.names():
             if name != but:
                 target = other.root / name
@@ -128,9 +135,13 @@ class BucketStore:
     def metadata(self, name):
         return repr(self._client.head_object(**self._key(name)))
 
-    def copy(self, but=None):
+    def elsewhere(self):
         other = BucketStore(self._server)
         self._copies.callback(other.close)
+        return other
+
+    def copy(self, but=None):
+        other = self.elsewhere()
         for name in self.names():
             if name != but:
                 self._client.copy_object(**other._key(name), CopySource=self._key(name))

@@ -1,11 +1,18 @@
 """A volume is its objects: a copy of all of them is a backup, and one without the key is refused (point 8).
 
-The copies are made object by object, and with the commands that the README names.
+The copies are made by `zerofs backup`, object by object, and with the commands that the README names.
 """
+
+import json
+import os
+import signal
+import threading
 
 import pytest
 
 from tests.mount import trees
+from tests.mount.harness import TINY
+from tests.mount.hosts import wait_for
 from tests.mount.stores import BucketStore, LocalStore, on_stores
 from tests.mount.trees import differences, snapshot
 
@@ -99,3 +106,86 @@ def test_a_bucket_may_be_restored_into_a_directory(lab, store, original):
     restored = lab.mount(directory, "restored")
     assert differences(held, snapshot(restored.path), same_filesystem=True) == []
     restored.umount()
+
+
+class Busy:
+    """A thread that writes, renames and deletes in a directory for as long as the context lasts."""
+
+    def __init__(self, directory):
+        self._directory = directory
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+        self.rounds = 0
+
+    def _work(self):
+        while not self._stop.is_set():
+            path = self._directory / f"file{self.rounds % 7}"
+            path.write_bytes(os.urandom(60_000))
+            path.rename(self._directory / f"other{self.rounds % 5}")
+            self.rounds += 1
+
+    def __enter__(self):
+        self._directory.mkdir()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join(60)
+
+
+@on_stores("file", "minio")
+def test_the_command_beside_a_live_writer(lab, store):
+    writer = lab.mount(store, settings=TINY)
+    trees.oddities(writer.path / "frozen")
+    (writer.path / "frozen" / "large").write_bytes(os.urandom(1_500_000))
+    held = snapshot(writer.path / "frozen")
+    dest = store.elsewhere()
+    with Busy(writer.path / "busy") as busy:
+        first = json.loads(writer.zerofs("backup", dest.url, "--json").stdout)
+        for command in (["fsck"], ["verify"], ["verify", "--full"]):
+            assert ": clean (" in writer.zerofs(*command).stdout
+        second = json.loads(writer.zerofs("backup", dest.url, "--prune", "--json").stdout)
+        assert busy.rounds > 3
+    points = json.loads(writer.zerofs("checkpoint", "list", "--json").stdout)["checkpoints"]
+    assert [point["name"] for point in points] == [second["checkpoint"]]
+    assert second["copied_objects"] < first["objects"] + second["objects"]
+    (writer.path / "frozen" / "large").write_bytes(b"changed since")
+    assert ": clean (" in writer.zerofs("backup", "verify", dest.url).stdout
+
+    copy = lab.plan(dest, "restored", host=lab.new_host("elsewhere"), settings=TINY)
+    copy.start("--read-only")
+    assert differences(held, snapshot(copy.path / "frozen"), same_filesystem=True) == []
+    copy.umount()
+    assert json.loads(writer.zerofs("backup", dest.url, "--json").stdout)["copied_objects"] > 0
+    copy.start()
+    assert (copy.path / "frozen" / "large").read_bytes() == b"changed since"
+    (copy.path / "new").write_bytes(b"a copy is a volume")
+    copy.umount()
+    refused = writer.zerofs("backup", dest.url, check=False)
+    assert refused.returncode == ROLLBACK
+    assert "choose an empty place" in refused.stderr
+    writer.umount()
+
+
+@on_stores("file")
+def test_a_backup_that_was_killed_is_run_again(lab, store):
+    mount = lab.mount(store, settings=TINY)
+    (mount.path / "large").write_bytes(os.urandom(3_000_000))
+    held = snapshot(mount.path)
+    mount.flush()
+    dest = store.elsewhere()
+    slow = lab.spawn(["backup", dest.url, "--rate", "0.4", "-c", mount.config], mount.host, mount.password)
+    wait_for(lambda: len([name for name in dest.names() if name.startswith("compacted/")]) > 2, "some objects")
+    slow.process.send_signal(signal.SIGKILL)
+    slow.process.wait(30)
+    assert "zerofs.key" not in dest.names()
+    there = [name for name in dest.names() if name.startswith("compacted/")]
+    done = json.loads(mount.zerofs("backup", dest.url, "--json").stdout)
+    assert done["copied_objects"] <= done["objects"] - len(there) + 2
+    points = json.loads(mount.zerofs("checkpoint", "list", "--json").stdout)["checkpoints"]
+    assert [point["name"] for point in points] == [done["checkpoint"]]
+    mount.umount()
+    copy = lab.mount(dest, "restored", host=lab.new_host("elsewhere"))
+    assert differences(held, snapshot(copy.path), same_filesystem=True) == []
+    copy.umount()

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from zerofs import volume
+from zerofs.admission import OpenOptions
 from zerofs.config.loading import load
 from zerofs.errors import (
     ConfigError,
@@ -20,7 +21,7 @@ from zerofs.errors import (
 from zerofs.fs.access import Caller
 from zerofs.keys.password import check_password
 from zerofs.lsm.options import LsmOptions
-from zerofs.volume import OpenOptions, open_volume
+from zerofs.volume import open_volume
 from zerofs.world import World
 
 PASSWORD = check_password("correct horse battery")

@@ -1,20 +1,22 @@
 """The commands and their options: what `zerofs --help` and `docs/cli.md` show. The work is done elsewhere."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from zerofs import __version__
-
-
-@dataclass(slots=True)
-class Globals:
-    """What every command may set and the wrapper around them reads."""
-
-    verbose: bool = False
-
+from zerofs.cli import examining
+from zerofs.cli.options import (
+    AcceptRollback,
+    AsJson,
+    Checkpoint,
+    Config,
+    Mountpoint,
+    ReadOnly,
+    TakeOver,
+    Verbose,
+    show_version,
+)
 
 app = typer.Typer(
     name="zerofs",
@@ -26,67 +28,11 @@ app = typer.Typer(
 )
 
 
-def _set_verbose(context: typer.Context, value: bool) -> bool:
-    if value:
-        context.find_root().ensure_object(Globals).verbose = True
-    return value
-
-
-def _show_version(value: bool) -> None:
-    if value:
-        typer.echo(f"zerofs {__version__}")
-        raise typer.Exit
-
-
-Verbose = Annotated[
-    bool,
-    typer.Option(
-        "-v",
-        "--verbose",
-        callback=_set_verbose,
-        help="More log lines, and the traceback of an internal error.",
-    ),
-]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "-c",
-        "--config",
-        metavar="FILE",
-        help="Configuration file. Else $ZEROFS_CONFIG, ./zerofs.toml, the user's zerofs/zerofs.toml,"
-        " /etc/zerofs/zerofs.toml.",
-    ),
-]
-Mountpoint = Annotated[
-    str | None, typer.Argument(metavar="MOUNTPOINT", show_default=False, help="Instead of a configuration file.")
-]
-ReadOnly = Annotated[
-    bool, typer.Option("--read-only", help="Follow the writer, and change nothing, here or in the store.")
-]
-Checkpoint = Annotated[
-    str | None,
-    typer.Option(
-        "--checkpoint", metavar="NAME", help="Show the volume as it was at a checkpoint (name or id), read-only."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON: sizes in bytes, durations in seconds.")]
-TakeOver = Annotated[
-    bool,
-    typer.Option("--take-over", help="Mount although this host serves the volume already; that mount is shut out."),
-]
-AcceptRollback = Annotated[
-    bool,
-    typer.Option(
-        "--accept-rollback", help="Open a store that is older, or emptier, than what this host has seen of it."
-    ),
-]
-
-
 @app.callback()
 def _root(
     verbose: Verbose = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and end.")
     ] = False,
 ) -> None:
     pass
@@ -242,28 +188,7 @@ def collect(
     work(config, dry_run=dry_run, as_json=as_json, verbose=verbose)
 
 
-ExaminedCheckpoint = Annotated[
-    str | None,
-    typer.Option("--checkpoint", metavar="NAME", help="Look at a checkpoint (name or id) instead of the present."),
-]
-
-
-@app.command()
-def fsck(
-    config: Config = None,
-    checkpoint: ExaminedCheckpoint = None,
-    accept_rollback: AcceptRollback = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Check the structure of the volume, and change nothing. Exit codes are those of fsck(8).
-
-    Reads all metadata and no file's contents: that is `verify`. Works while the volume is mounted.
-    """
-    from zerofs.cli.inspect import fsck as work
-
-    raise typer.Exit(work(config, checkpoint, accept_rollback=accept_rollback, as_json=as_json, verbose=verbose))
-
+examining.register(app)
 
 checkpoint_app = typer.Typer(
     name="checkpoint",

@@ -22,10 +22,18 @@ _INTRODUCTION = """\
 
 Written by `make docs` from the program itself; do not edit.
 
-Every error is one line on standard error, `zerofs: error: …`, and an exit code from the [table](#exit-codes). The one
-exception is `change-password`: its failures after its configuration was read are `✗ Error: …`, with exit code 1.
+Every error is one line on standard error, `zerofs: error: …`, and an exit code from the [table](#exit-codes). There are
+two exceptions. `change-password`: its failures after its configuration was read are `✗ Error: …`, with exit code 1.
+`fsck`: its exit codes are [those of fsck(8)](#exit-codes-of-fsck). `verify` and `backup verify` exit with the code for
+corruption when they find any, after printing what it is.
 Results go to standard output, everything else to standard error; colours and progress appear on terminals only, and
 `NO_COLOR` turns colours off. Core dumps are off and no debugger of the same user may attach, in every command.
+"""
+
+_FSCK = """\
+## Exit codes of fsck
+
+`zerofs fsck` keeps to those of fsck(8), so they differ from the table above. 1 and 2, for repairs, do not occur.
 """
 
 _FILES = """\
@@ -87,7 +95,8 @@ def markdown() -> str:
     command = typer.main.get_command(app)
     parts.extend(_commands(command))
     parts += [_FSTAB.rstrip("\n") + "\n", describe_options() + "\n", _SIGNALS, _UNLOCKING]
-    parts += ["## Exit codes\n", exitcodes.markdown() + "\n", "## Configuration\n"]
+    parts += ["## Exit codes\n", exitcodes.markdown() + "\n", _FSCK, exitcodes.markdown(exitcodes.FSCK_TABLE) + "\n"]
+    parts += ["## Configuration\n"]
     parts += [
         "A TOML file. In every string, `$NAME` and `${NAME}` stand for an environment variable, which must be set;"
         " `${NAME:-default}` has a\ndefault, `$$` is a dollar sign. An unknown key or a wrong type is an error."

@@ -9,9 +9,10 @@ from typing import NoReturn
 import typer
 
 from zerofs.cli import console, exitcodes
-from zerofs.cli.app import Globals, app
+from zerofs.cli.app import app
 from zerofs.cli.failure import describe
 from zerofs.cli.invocation import mount_arguments
+from zerofs.cli.options import Globals
 from zerofs.process import harden
 
 

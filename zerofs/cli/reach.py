@@ -65,7 +65,8 @@ class Reached:
         return trio.run(self._here, work, password, read_only)
 
     async def _here(self, work: Work, password: Secret, read_only: bool) -> dict[str, Any]:
-        from zerofs.volume import OpenOptions, open_bare
+        from zerofs.admission import OpenOptions
+        from zerofs.volume import open_bare
 
         options = OpenOptions(read_only=read_only, create=False)
         answer: dict[str, Any] | CheckpointError

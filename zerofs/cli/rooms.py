@@ -65,7 +65,8 @@ class RealRooms:
         self, plan: MountPlan, password: Secret, world: World
     ) -> contextlib.AbstractAsyncContextManager[ServedVolume]:
         """See `Rooms`."""
-        from zerofs.volume import OpenOptions, open_volume
+        from zerofs.admission import OpenOptions
+        from zerofs.volume import open_volume
 
         options = OpenOptions(
             read_only=plan.read_only,

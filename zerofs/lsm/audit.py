@@ -130,7 +130,7 @@ class Auditor:
             problem = "missing" if found is None else f"{found} bytes, the manifest says {sst.size_bytes}"
         else:
             try:
-                async for rows in _blocks(reader, sst, prefix):
+                async for rows in read_blocks(reader, sst, prefix):
                     if prefix == CHUNK_PREFIX:
                         for target, size in referred_bytes(rows).items():
                             referred[target] = referred.get(target, 0) + size
@@ -179,7 +179,7 @@ async def unreferenced(storage: Storage) -> set[str]:
         reader = SstReader(storage, view.tokens)
         for sst in [sst for tree in view.trees for sst in _ssts(tree)]:
             needed.add(sst.name)
-            async for rows in _blocks(reader, sst):
+            async for rows in read_blocks(reader, sst):
                 needed.update(map(sst_name, referred_bytes(rows)))
     for info in await storage.store.list(WAL_PREFIX):
         if parse_wal_name(info.name) > newest.wal_mark or info.size_bytes <= FENCE_OBJECT_MAX_SIZE:
@@ -199,7 +199,7 @@ def _bare(name: str, error: CorruptionError) -> str:
     return str(error).removeprefix(f"{name}: ").removeprefix(f"{name} ")
 
 
-async def _blocks(reader: SstReader, sst: SstInfo, prefix: bytes = b"") -> AsyncIterator[list[Row]]:
+async def read_blocks(reader: SstReader, sst: SstInfo, prefix: bytes = b"") -> AsyncIterator[list[Row]]:
     """The rows of an SST, block by block. Raises CorruptionError when they are not what the manifest says."""
     index = await reader.index(sst)
     count, last = 0, b""

@@ -139,7 +139,7 @@ async def flip_manifest(bed):
 
 async def lose_wal(bed):
     with pytest.raises((Crash, BaseExceptionGroup)):
-        async with mounted(bed) as (engine, fs):
+        async with mounted(bed) as (_, fs):
             for name in (b"a", b"b"):
                 await write(fs, name, b"x")
                 await fs.sync()
