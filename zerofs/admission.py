@@ -4,6 +4,7 @@ A bucket that holds anything of a volume, an address where this host has seen on
 refused by name, and nothing is changed.
 """
 
+import contextlib
 import logging
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from zerofs.errors import KeyMissingError, NoVolumeError, RollbackError
 from zerofs.keys import vault
 from zerofs.keys.format import SIDECAR_NAME
 from zerofs.keys.keyring import Keyring
-from zerofs.lsm.format.names import FLOOR_NAME, MANIFEST_PREFIX, SST_PREFIX, WAL_PREFIX, is_manifest_name
+from zerofs.lsm.format.names import FLOOR_NAME, MANIFEST_PREFIX, SST_PREFIX, WAL_PREFIX
 from zerofs.lsm.witness import Places, Witness
 from zerofs.objectstore.api import ObjectStore
 from zerofs.world import World
@@ -41,11 +42,8 @@ async def unseal_or_create(
     store: ObjectStore, world: World, password: Secret, settings: Settings, options: OpenOptions
 ) -> Keyring:
     """The volume's keys. Where there is nothing at all a volume is made; anything in between is refused by name."""
-    if await vault.exists(store):
-        keyring = await vault.unseal(store, world, password)
-        if not any(is_manifest_name(info.name) for info in await store.list(MANIFEST_PREFIX)):
-            await _check_unborn(store, keyring, settings)
-        return keyring
+    with contextlib.suppress(KeyMissingError):
+        return await vault.unseal(store, world, password)
     if await _has_objects(store, (MANIFEST_PREFIX, WAL_PREFIX, SST_PREFIX)):
         raise KeyMissingError(
             f"{store.url} holds a volume's objects but not its {SIDECAR_NAME}. Without that object the data cannot be "
@@ -64,14 +62,17 @@ async def unseal_or_create(
     return await vault.create(store, world, password)
 
 
-async def _check_unborn(store: ObjectStore, keyring: Keyring, settings: Settings) -> None:
-    """A key without any manifest is a volume whose creation was interrupted, or one that somebody emptied."""
+async def check_unborn(store: ObjectStore, volume_id: bytes, settings: Settings) -> None:
+    """A key without any manifest is a volume whose creation was interrupted, or one that somebody emptied.
+
+    Raises NoVolumeError for the latter.
+    """
     if await _has_objects(store, (WAL_PREFIX, SST_PREFIX, FLOOR_NAME)):
         raise NoVolumeError(
             f"{store.url} has {SIDECAR_NAME} and other objects but no manifest: restore the objects below "
             f"{MANIFEST_PREFIX} from a backup; nothing was changed"
         )
-    if Witness(settings.state_dir, keyring.volume_id).load() is not None:
+    if Witness(settings.state_dir, volume_id).load() is not None:
         raise NoVolumeError(
             f"{store.url} has {SIDECAR_NAME} but no other object of a volume that this host has seen with data: "
             "restore the bucket from a backup; nothing was changed"

@@ -276,6 +276,7 @@ async def _open_engine(
     with storage.opening():
         newest = await manifests.latest()
         if newest is None:
+            await admission.check_unborn(storage.store, storage.volume_id, settings)
             if options.read_only or not options.create:
                 raise NoVolumeError(f"there is no volume at {storage.store.url} yet: mount it for writing once")
             await create_volume(storage, manifests, writer)
@@ -298,6 +299,7 @@ async def _open_engine(
         checkpoint=options.checkpoint,
         accept_rollback=options.accept_rollback,
         worker=worker,
+        manifests=manifests,
     ) as engine:
         admission.remember_place(storage.store.url, storage.volume_id, settings, options)
         yield engine

@@ -135,7 +135,9 @@ def measured() -> Iterator[Callable[[str, int, int], None]]:
     with console.status(Text("…")) as line:
 
         def show(what: str, done: int, total: int) -> None:
-            line.update(Text(f"{what}: {done:,} of {total:,}" if total else f"{what}: {done:,}"))
+            spell = format_size if what.endswith(" bytes") else "{:,}".format
+            shown = f"{spell(done)} of {spell(total)}" if total else spell(done)
+            line.update(Text(f"{what.removesuffix(' bytes')}: {shown}"))
 
         yield show
 

@@ -16,11 +16,11 @@ class Census:
     def __init__(self) -> None:
         self.numbers = array("Q")
         self.kinds = bytearray()
-        self.nlinks = array("L")
+        self.nlinks = array("I")
         self.parents = array("Q")
         self.sizes = array("Q")
         self.allocated = array("Q")
-        self.names = array("L")
+        self.names = array("I")
         """How many names lead to the inode; known after `count_names`."""
         self.chunks = array("Q")
         """Chunk rows of the inode."""

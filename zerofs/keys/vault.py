@@ -45,15 +45,6 @@ _FIRST_KEY_ID = KeyId(1)
 _PASSWORD_LABEL = "password"  # noqa: S105 (a slot's label)
 
 
-async def exists(store: ObjectStore) -> bool:
-    """Whether the volume has a sidecar. One request."""
-    try:
-        await store.head(SIDECAR_NAME)
-    except ObjectNotFoundError:
-        return False
-    return True
-
-
 async def create(store: ObjectStore, world: World, password: Secret, cost: KdfCost = DEFAULT_COST) -> Keyring:
     """Make the keys of a new volume, store them, and open what is stored.
 

@@ -37,6 +37,7 @@ class ManifestStore:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self.floor = Floor(storage)
+        self._loaded: Manifest | None = None
         self._digest = NO_DIGEST
         self._digest_of = 0
 
@@ -61,7 +62,13 @@ class ManifestStore:
         manifest = self._open(manifest_id, body)
         await self._check_predecessor(manifest)
         self._remember(manifest_id, body)
+        self._loaded = manifest
         return manifest
+
+    def take_loaded(self) -> Manifest | None:
+        """What `latest` gave last, once: for whoever goes on with it, and will notice if it is not the newest."""
+        loaded, self._loaded = self._loaded, None
+        return loaded
 
     async def load(self, manifest_id: int) -> Manifest:
         """The manifest of an id that something refers to. Raises CorruptionError, MissingObjectError."""

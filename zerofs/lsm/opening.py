@@ -43,14 +43,17 @@ async def open_engine(
     checkpoint: str | None = None,
     accept_rollback: bool = False,
     worker: Worker | None = None,
+    manifests: ManifestStore | None = None,
 ) -> AsyncIterator[Engine]:
     """Open the volume in `storage`, which has at least its first manifest.
 
     `checkpoint` opens the volume as it was then, for reading. `worker` merges runs; without one it is done here, in
-    line. Leaving the block normally syncs and flushes; an error
-    of that is raised. Leaving it by an exception stores nothing more: what was not synced is as lost as after a crash.
+    line. `manifests`: with it, a writer begins with the manifest that was loaded through it just now.
+
+    Leaving the block normally syncs and flushes; an error of that is raised. Leaving it by an exception stores nothing
+    more: what was not synced is as lost as after a crash.
     """
-    manifests = ManifestStore(storage)
+    manifests = manifests or ManifestStore(storage)
     began_ns = storage.world.monotonic_ns()
     seen = witness.load()
     with storage.opening():

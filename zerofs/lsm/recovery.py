@@ -106,7 +106,7 @@ async def open_writer(
             await read_wal(storage, newest, ids[-1])
         return newest
 
-    newest = await _of_newest(manifests, checked)
+    newest = await _of_newest(manifests, checked, manifests.take_loaded())
     claimed = await _claim(storage, manifests, newest, writer, seen if accept_rollback else None)
     storage.world.reached("open_after_claim_before_fence")
     try:
@@ -154,13 +154,15 @@ async def open_checkpoint(
     return await _of_newest(manifests, pinned)
 
 
-async def _of_newest(manifests: ManifestStore, attempt: Callable[[Manifest], Awaitable[T]]) -> T:
-    """What `attempt` makes of the newest manifest.
+async def _of_newest(
+    manifests: ManifestStore, attempt: Callable[[Manifest], Awaitable[T]], loaded: Manifest | None = None
+) -> T:
+    """What `attempt` makes of the newest manifest, or of the one that was loaded just now.
 
     A writer may move on meanwhile: claim an epoch that this manifest does not know, or collect what it refers to. Then
     there is a newer manifest, and another attempt.
     """
-    newest = await _latest(manifests)
+    newest = loaded or await _latest(manifests)
     for _ in range(RELOAD_TRIES):
         try:
             return await attempt(newest)

@@ -152,6 +152,7 @@ async def test_pruning_deletes_what_the_state_does_not_need(source):
     assert len(await names(dest)) < len(await names(kept))
     assert await unreferenced(source.storage(dest)) == set()
     assert await source.files(dest) == await source.files(kept) == await source.files(source.store)
+    assert await ManifestStore(source.storage(dest)).floor.get() == pin, "no id that was deleted is created again"
     assert (await source.copy(dest, await source.pin("backup-3"), prune=True)).copied_objects == 0
 
 

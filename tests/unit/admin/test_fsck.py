@@ -217,6 +217,14 @@ async def test_a_lost_chunk_object_names_the_files(bed):
         ), found
 
 
+async def test_a_chunk_object_that_was_cut_short_names_the_files(bed):
+    for sst in await damage.chunk_ssts(bed):
+        await bed.store.put(sst_name(sst), (await bed.store.get(sst_name(sst)))[:40_000])
+    found = [line for line in lines(await check(bed)) if line.startswith("/dir/file")]
+    assert found
+    assert all("cannot be read, from byte " in line and line.endswith(".sst is cut short") for line in found)
+
+
 async def edit(bed, change):
     """Commit rows that no filesystem would."""
     async with bed.open() as engine:
