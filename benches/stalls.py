@@ -15,6 +15,9 @@ import time
 from benches.load import MIB
 from benches.systems import Zerofs
 
+STAT_PAUSE_S, FSYNC_PAUSE_S = 0.002, 0.05
+# Samples must not be the load themselves, nor keep the daemon from falling asleep.
+
 AT_FDCWD, AT_STATX_FORCE_SYNC, STATX_BASIC = -100, 0x2000, 0x7FF
 
 _statx = ctypes.CDLL(None, use_errno=True).statx
@@ -124,7 +127,7 @@ def _watch_stat(path, seconds):
     samples, end = [], time.perf_counter() + seconds
     while time.perf_counter() < end:
         samples.append(forced_stat(path))
-        time.sleep(0.002)
+        time.sleep(STAT_PAUSE_S)
     return samples
 
 
@@ -137,7 +140,7 @@ def _watch_fsync(path, seconds):
             begun = time.perf_counter()
             os.fsync(file.fileno())
             samples.append(time.perf_counter() - begun)
-            time.sleep(0.05)
+            time.sleep(FSYNC_PAUSE_S)
     return samples
 
 

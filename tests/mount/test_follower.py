@@ -138,7 +138,7 @@ def test_followers_leave_the_store_as_it_is_and_ask_twice_per_interval(lab, stor
     for reader in readers:
         assert (reader.path / "file").read_bytes() == b"x" * 300_000
     first, began = requests(readers[0]), time.monotonic()
-    time.sleep(5 * INTERVAL_S)
+    time.sleep(5 * INTERVAL_S)  # a rate: requests in so much time, in which nobody does anything
     made, took_s = requests(readers[0]) - first, time.monotonic() - began
     assert 2 * 3 <= made <= 2 * (took_s / INTERVAL_S + 1)
     for reader in readers:

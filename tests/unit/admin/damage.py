@@ -2,12 +2,14 @@
 
 import os
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from tests.unit.lsm.kit import VOLUME_ID, Bed
 from zerofs.admin.examination import Report, examine
 from zerofs.fs.access import Caller
 from zerofs.fs.filesystem import Filesystem
 from zerofs.fs.options import FilesystemOptions
+from zerofs.lsm.format.header import HEADER_SIZE
 from zerofs.lsm.format.names import parse_sst_name
 from zerofs.lsm.format.trees import CHUNK_PREFIX
 from zerofs.lsm.manifests import ManifestStore
@@ -81,3 +83,26 @@ async def examined(bed: Bed, work, *, checkpoint: str | None = None, store=None)
 
 
 __all__ = ["CHUNK_PREFIX", "VOLUME_ID", "parse_sst_name"]
+
+
+async def flip_block(bed):
+    """Damage the first block of a meta SST; how a finding about it begins."""
+    (sst, *_) = await meta_ssts(bed)
+    await flip(bed.store, sst.name, HEADER_SIZE + 40)
+    return f"{sst.name}: at byte {HEADER_SIZE}: "
+
+
+async def flip_index(bed):
+    """Damage the index of a meta SST; how a finding about it begins."""
+    (sst, *_) = await meta_ssts(bed)
+    await flip(bed.store, sst.name, sst.size_bytes - 1)
+    return f"{sst.name}: at byte {sst.size_bytes - sst.index_length}: "
+
+
+async def empty_tree(bed, prefix):
+    """Make a version in which a tree has lost all its runs."""
+    manifest = await newest(bed)
+    manifests = ManifestStore(bed.storage())
+    await manifests.latest()
+    wrong = manifest.with_trees(replace(manifest.tree(prefix), runs=()))
+    await manifests.create(replace(wrong, manifest_id=manifest.manifest_id + 1, put_id=b""))

@@ -11,7 +11,6 @@ from zerofs.admin.fsck import fsck
 from zerofs.errors import UnsupportedFormatError, ZerofsError
 from zerofs.fs.format import keys
 from zerofs.fs.format.records import Superblock, decode_inode, encode_superblock
-from zerofs.lsm.format.header import HEADER_SIZE
 from zerofs.lsm.format.names import manifest_name, sst_name, wal_name
 from zerofs.lsm.manifests import ManifestStore
 
@@ -82,18 +81,6 @@ async def cut_meta(bed):
     return f"{sst.name}: {sst.size_bytes - 1} bytes, the manifest says {sst.size_bytes}"
 
 
-async def flip_block(bed):
-    (sst, *_) = await damage.meta_ssts(bed)
-    await damage.flip(bed.store, sst.name, HEADER_SIZE + 40)
-    return f"{sst.name}: at byte {HEADER_SIZE}: "
-
-
-async def flip_index(bed):
-    (sst, *_) = await damage.meta_ssts(bed)
-    await damage.flip(bed.store, sst.name, sst.size_bytes - 1)
-    return f"{sst.name}: at byte {sst.size_bytes - sst.index_length}: "
-
-
 async def swap_ssts(bed):
     first, second = (await damage.meta_ssts(bed))[:2]
     body = await bed.store.get(first.name)
@@ -159,25 +146,13 @@ async def lose_pin(bed):
 
 async def wrong_register(bed):
     """A version whose chunk tree lost a run that its registers count."""
-    manifest = await damage.newest(bed)
-    tree = manifest.tree(b"chunk")
-    manifests = ManifestStore(bed.storage())
-    await manifests.latest()
-    await manifests.create(
-        replace(manifest.with_trees(replace(tree, runs=())), manifest_id=manifest.manifest_id + 1, put_id=b"")
-    )
+    await damage.empty_tree(bed, b"chunk")
     return f"{sst_name((await damage.chunk_ssts(bed))[0])}: its register says"
 
 
 async def no_register(bed):
-    manifest = await damage.newest(bed)
     name = sst_name((await damage.chunk_ssts(bed))[0])
-    tree = manifest.tree(b"space")
-    manifests = ManifestStore(bed.storage())
-    await manifests.latest()
-    await manifests.create(
-        replace(manifest.with_trees(replace(tree, runs=())), manifest_id=manifest.manifest_id + 1, put_id=b"")
-    )
+    await damage.empty_tree(bed, b"space")
     return f"{name}: it has no register, although"
 
 
@@ -193,8 +168,9 @@ async def foreign_tree(bed):
 
 
 OBJECT_DAMAGES = [
-    lose_meta, cut_meta, flip_block, flip_index, swap_ssts, lose_pointers, lose_registers, lose_chunks, cut_chunks,
-    lose_manifest_before, flip_manifest, lose_wal, lose_pin, wrong_register, no_register, foreign_tree,
+    lose_meta, cut_meta, damage.flip_block, damage.flip_index, swap_ssts, lose_pointers, lose_registers,
+    lose_chunks, cut_chunks, lose_manifest_before, flip_manifest, lose_wal, lose_pin, wrong_register,
+    no_register, foreign_tree,
 ]  # fmt: skip
 
 

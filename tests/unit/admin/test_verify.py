@@ -165,18 +165,6 @@ async def another_chunk_object(bed):
     return f"{sst_name(second)}: "
 
 
-async def flip_block(bed):
-    (sst, *_) = await damage.meta_ssts(bed)
-    await damage.flip(bed.store, sst.name, HEADER_SIZE + 40)
-    return f"{sst.name}: at byte {HEADER_SIZE}: "
-
-
-async def flip_index(bed):
-    (sst, *_) = await damage.meta_ssts(bed)
-    await damage.flip(bed.store, sst.name, sst.size_bytes - 1)
-    return f"{sst.name}: at byte "
-
-
 async def crooked_pointer(bed):
     """A version in which a pointer row names another frame of the same object."""
     storage, manifest = bed.storage(), await damage.newest(bed)
@@ -198,7 +186,8 @@ async def crooked_pointer(bed):
 
 
 FULL = [
-    flip_frame, flip_nonce, flip_directory, flip_header, another_chunk_object, flip_block, flip_index, crooked_pointer,
+    flip_frame, flip_nonce, flip_directory, flip_header, another_chunk_object, damage.flip_block, damage.flip_index,
+    crooked_pointer,
 ]  # fmt: skip
 
 
