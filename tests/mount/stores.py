@@ -31,6 +31,10 @@ class Store(Protocol):
 
     def names(self) -> list[str]: ...
 
+    def size_bytes(self) -> int:
+        """All objects together, while others may make and delete some."""
+        ...
+
     def read(self, name: str) -> bytes: ...
 
     def write(self, name: str, body: bytes) -> None: ...
@@ -69,6 +73,13 @@ class LocalStore:
                 subfolders.remove(HOUSEKEEPING)
             found += [os.path.relpath(os.path.join(folder, name), self.root) for name in files]
         return sorted(found)
+
+    def size_bytes(self):
+        total = 0
+        for name in self.names():
+            with contextlib.suppress(FileNotFoundError):  # deleted since the directory was read
+                total += (self.root / name).stat().st_size
+        return total
 
     def read(self, name):
         return (self.root / name).read_bytes()
@@ -119,8 +130,14 @@ class BucketStore:
         }
 
     def names(self):
+        return sorted(found["Key"].removeprefix(self._prefix) for found in self._list())
+
+    def size_bytes(self):
+        return sum(found["Size"] for found in self._list())
+
+    def _list(self):
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._server.bucket, Prefix=self._prefix)
-        return sorted(found["Key"].removeprefix(self._prefix) for page in pages for found in page.get("Contents", ()))
+        return (found for page in pages for found in page.get("Contents", ()))
 
     def read(self, name):
         with contextlib.closing(self._client.get_object(**self._key(name))["Body"]) as body:

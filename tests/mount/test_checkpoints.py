@@ -22,10 +22,6 @@ def contents(store):
     return {name: store.read(name) for name in store.names()}
 
 
-def size(store):
-    return sum(map(len, contents(store).values()))
-
-
 def requests(mount):
     return {name: value for name, value in mount.status()["metrics"].items() if name.startswith("store_requests")}
 
@@ -102,9 +98,9 @@ def test_a_deleted_checkpoint_gives_its_space_back(lab, store):
     (mount.path / "large").unlink()
     mount.flush()
     mount.zerofs("collect")
-    assert size(store) > 2_000_000
+    assert store.size_bytes() > 2_000_000
     mount.zerofs("checkpoint", "delete", "large")
-    wait_for(lambda: size(store) <= 1_000_000, "the space of the checkpoint")
+    wait_for(lambda: store.size_bytes() <= 1_000_000, "the space of the checkpoint")
     assert mount.zerofs("checkpoint", "delete", "large", check=False).returncode == CHECKPOINT
     mount.umount()
 
