@@ -1,13 +1,21 @@
 """XChaCha20-Poly1305: sealing bytes under a key, a nonce and additional data.
 
-libsodium is called through the cffi module that PyNaCl ships, because PyNaCl's own wrapper takes `bytes` only, and
-copies. Calls release the interpreter lock, keep no state, and may come from any thread. Where the nonce comes from is
-the caller's duty: 24 random bytes for each message.
+Made of HChaCha20, which turns the key and the first 16 bytes of the nonce into a key of one use, and of OpenSSL's
+ChaCha20-Poly1305 under that key: two and a half times as fast as libsodium's whole construction on current processors
+(decision 0015). Nonces that share their first 16 bytes share the derived key, so a batch whose nonces come from
+`nonces` derives once. Calls release the interpreter lock and may come from any thread. Where the nonce comes from is
+the caller's duty: 24 bytes that no other message under the key has.
 
-Source: draft-irtf-cfrg-xchacha-03.
+Source: draft-irtf-cfrg-xchacha-03, sections 2.2 and 2.3; RFC 8439.
 """
 
-from nacl import _sodium
+import struct
+from typing import final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from zerofs.errors import CorruptionError
 
@@ -18,78 +26,104 @@ KEY_SIZE = 32
 NONCE_SIZE = 24
 TAG_SIZE = 16
 
-_TAG_ROOM = bytes(TAG_SIZE)
+SHARED_SIZE = 16
+"""Bytes of a nonce that go into the derived key; the other 8 tell the messages under it apart."""
 
-_ffi = _sodium.ffi
-_lib = _sodium.lib
-_NULL = _ffi.NULL
-_encrypt = _lib.crypto_aead_xchacha20poly1305_ietf_encrypt
-_decrypt = _lib.crypto_aead_xchacha20poly1305_ietf_decrypt
-_from_buffer = _ffi.from_buffer
+DERIVED_MAX = 16
+"""Derived keys that are kept: several threads seal or open a batch each."""
 
-# Chooses the implementation for this processor. Idempotent: 0 the first time, 1 afterwards.
-if _lib.sodium_init() < 0:
-    raise ImportError("libsodium cannot be initialised")
+_COUNT_SIZE = NONCE_SIZE - SHARED_SIZE
+_INNER_PREFIX = bytes(4)
+"""The inner nonce has 12 bytes: 4 zeros and the last 8 of ours."""
+
+_ZERO_BLOCK = bytes(64)
+_CONSTANTS = struct.unpack("<4I", b"expand 32-byte k")
+_WORDS = struct.Struct("<4I")
+_MASK = 0xFFFFFFFF
 
 
-def _check(key: bytes, nonce: BytesLike) -> None:
-    # C reads these without knowing their lengths.
-    if len(key) != KEY_SIZE:
-        raise ValueError(f"key of {len(key)} bytes; {KEY_SIZE} expected")
-    if len(nonce) != NONCE_SIZE:
-        raise ValueError(f"nonce of {len(nonce)} bytes; {NONCE_SIZE} expected")
+def _hchacha20(key: bytes, prefix: bytes) -> bytes:
+    """HChaCha20: rows 0 and 3 of the state after the rounds.
+
+    A block of ChaCha20's key stream is that state plus the one before the rounds, of which rows 0 (constants) and 3
+    (`prefix`) are known to everybody: taken away again, they leave what is wanted.
+    """
+    block = Cipher(ChaCha20(key, prefix), mode=None).encryptor().update(_ZERO_BLOCK)
+    first = [(word - known) & _MASK for word, known in zip(_WORDS.unpack_from(block), _CONSTANTS, strict=True)]
+    last = [
+        (word - known) & _MASK for word, known in zip(_WORDS.unpack_from(block, 48), _WORDS.unpack(prefix), strict=True)
+    ]
+    return _WORDS.pack(*first) + _WORDS.pack(*last)
+
+
+def nonces(seed: bytes, count: int) -> bytes:
+    """`count` different nonces, joined: the random `seed` and those that follow when its last 8 bytes are a counter.
+
+    Two batches can have a nonce in common only if 16 random bytes of theirs are the same.
+    """
+    shared, start = seed[:SHARED_SIZE], int.from_bytes(seed[SHARED_SIZE:], "little")
+    span = 1 << (8 * _COUNT_SIZE)
+    return b"".join(shared + ((start + number) % span).to_bytes(_COUNT_SIZE, "little") for number in range(count))
+
+
+@final
+class Aead:
+    """One key. Keeps what it derived for the last few batches; besides that stateless, so any thread may use it."""
+
+    __slots__ = ("_derived", "_key")
+
+    def __init__(self, key: bytes) -> None:
+        """Raises ValueError for a key of a wrong size (a bug of the caller)."""
+        if len(key) != KEY_SIZE:
+            raise ValueError(f"key of {len(key)} bytes; {KEY_SIZE} expected")
+        self._key = key
+        self._derived: dict[bytes, ChaCha20Poly1305] = {}
+
+    def _inner(self, nonce: BytesLike) -> tuple[ChaCha20Poly1305, bytes]:
+        """The cipher under the derived key, and its nonce."""
+        if len(nonce) != NONCE_SIZE:
+            raise ValueError(f"nonce of {len(nonce)} bytes; {NONCE_SIZE} expected")
+        shared = bytes(nonce[:SHARED_SIZE])
+        cipher = self._derived.get(shared)
+        if cipher is None:
+            cipher = ChaCha20Poly1305(_hchacha20(self._key, shared))
+            if len(self._derived) >= DERIVED_MAX:
+                self._derived.clear()
+            self._derived[shared] = cipher
+        return cipher, _INNER_PREFIX + nonce[SHARED_SIZE:]
+
+    def seal(self, nonce: BytesLike, text: BytesLike, aad: BytesLike) -> bytes:
+        """Ciphertext ‖ 16-byte tag. Raises ValueError for a nonce of a wrong size (a bug of the caller)."""
+        cipher, inner_nonce = self._inner(nonce)
+        return cipher.encrypt(inner_nonce, text, aad)
+
+    def open(self, nonce: BytesLike, ciphertext: BytesLike, aad: BytesLike) -> bytes:
+        """The text of a ciphertext ‖ tag.
+
+        Raises:
+            CorruptionError: too short, or the tag does not fit key, nonce, ciphertext and additional data. Nothing of
+                the text is given away then.
+            ValueError: nonce of a wrong size (a bug of the caller).
+        """
+        cipher, inner_nonce = self._inner(nonce)
+        if len(ciphertext) < TAG_SIZE:
+            raise CorruptionError(f"sealed bytes cut short: {len(ciphertext)}, at least {TAG_SIZE} expected")
+        try:
+            return cipher.decrypt(inner_nonce, ciphertext, aad)
+        except InvalidTag as exc:
+            raise CorruptionError(
+                "sealed bytes do not authenticate: altered, misplaced, or sealed with another key"
+            ) from exc
+
+    def __repr__(self) -> str:
+        return "Aead()"
 
 
 def seal(key: bytes, nonce: BytesLike, text: BytesLike, aad: BytesLike) -> bytes:
-    """Ciphertext ‖ 16-byte tag.
-
-    Raises:
-        ValueError: key or nonce of a wrong size (a bug of the caller).
-    """
-    return seal_pieces(b"", key, nonce, (text,), aad)
-
-
-def seal_pieces(clear: BytesLike, key: bytes, nonce: BytesLike, pieces: tuple[BytesLike, ...], aad: BytesLike) -> bytes:
-    """`clear`, then the ciphertext of the joined `pieces`, then the tag: one buffer, sealed in place.
-
-    `clear` is not authenticated by itself: what matters of it belongs into `aad` too.
-
-    Raises:
-        ValueError: key or nonce of a wrong size (a bug of the caller).
-    """
-    _check(key, nonce)
-    # A bytearray, because bytes must not change once they exist; the copy at the end costs 0.5 µs per 32 KiB.
-    out = bytearray().join((clear, *pieces, _TAG_ROOM))
-    size = len(out) - len(clear) - TAG_SIZE
-    view = _from_buffer(out)
-    start = view + len(clear)
-    # libsodium fails here only for messages beyond 2**38 bytes, which no buffer of ours reaches.
-    result = _encrypt(start, _NULL, start, size, _from_buffer(aad), len(aad), _NULL, _from_buffer(nonce), key)
-    assert result == 0, "libsodium refused to encrypt"
-    return bytes(out)
+    """`Aead.seal` for a key of one use."""
+    return Aead(key).seal(nonce, text, aad)
 
 
 def open_(key: bytes, nonce: BytesLike, ciphertext: BytesLike, aad: BytesLike) -> bytes:
-    """The text of a ciphertext ‖ tag.
-
-    Raises:
-        CorruptionError: too short, or the tag does not fit key, nonce, ciphertext and additional data. Nothing of the
-            text is given away then.
-        ValueError: key or nonce of a wrong size (a bug of the caller).
-    """
-    return bytes(open_buffer(key, nonce, ciphertext, aad))
-
-
-def open_buffer(key: bytes, nonce: BytesLike, ciphertext: BytesLike, aad: BytesLike) -> bytearray:
-    """As `open_`, but the text in the buffer it was written to, without the last copy."""
-    _check(key, nonce)
-    size = len(ciphertext)
-    if size < TAG_SIZE:
-        raise CorruptionError(f"sealed bytes cut short: {size}, at least {TAG_SIZE} expected")
-    out = bytearray(size - TAG_SIZE)
-    if _decrypt(
-        _from_buffer(out), _NULL, _NULL, _from_buffer(ciphertext), size, _from_buffer(aad), len(aad),
-        _from_buffer(nonce), key,
-    ):  # fmt: skip
-        raise CorruptionError("sealed bytes do not authenticate: altered, misplaced, or sealed with another key")
-    return out
+    """`Aead.open` for a key of one use."""
+    return Aead(key).open(nonce, ciphertext, aad)

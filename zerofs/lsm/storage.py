@@ -15,6 +15,7 @@ import trio
 
 from zerofs.cache.disk import DiskCache
 from zerofs.cache.memory import MemoryCache
+from zerofs.crypto import aead
 from zerofs.errors import (
     CorruptionError,
     MissingObjectError,
@@ -47,8 +48,6 @@ OPENING_DEADLINE_S = 60.0
 
 PAUSE_S = (0.2, 2.0)
 """Shortest and longest pause between two rounds."""
-
-NONCE_SIZE = 24
 
 Body = Sequence[bytes | bytearray | memoryview]
 
@@ -115,8 +114,8 @@ class Storage:
         return self.world.entropy(PUT_ID_SIZE)
 
     def nonces(self, count: int) -> bytes:
-        """`count` fresh nonces, joined."""
-        return self.world.entropy(NONCE_SIZE * count)
+        """`count` fresh nonces, joined: for frames that are sealed together."""
+        return aead.nonces(self.world.entropy(aead.NONCE_SIZE), count)
 
     async def create(self, name: str, body: Body, put_id: bytes) -> None:
         """Put a new object; returns when it is stored.

@@ -21,10 +21,17 @@ import zstandard
 
 from zerofs.crypto.aead import BytesLike
 from zerofs.errors import ConfigError, CorruptionError
+from zerofs.units import KIB
 
 MAX_ZSTD_LEVEL = 22
 
 _LZ4_SIZE_BYTES = 4
+
+SAMPLED_FROM = 16 * KIB
+"""Smaller data are compressed without asking: the sample would cost as much."""
+
+_SAMPLE_PIECES = 8
+_SAMPLE_PIECE = 512
 
 
 class Codec(enum.IntEnum):
@@ -78,14 +85,27 @@ _contexts = _Contexts()
 
 
 def compress(data: BytesLike, compression: Compression) -> tuple[int, BytesLike]:
-    """The codec byte and the compressed bytes; (0, `data` itself) when they would not be fewer."""
+    """The codec byte and the compressed bytes; (0, `data` itself) when they would not be fewer.
+
+    Nor when a sample says so: zstd needs as long to find out that 32 KiB of random bytes do not shrink as the cipher
+    needs to seal them twice (decision 0015). lz4 gives up by itself in the time that the sample takes.
+    """
     if compression.codec is Codec.ZSTD:
+        if len(data) >= SAMPLED_FROM and not _sample_shrinks(data):
+            return Codec.NONE.value, data
         packed = _contexts.compressor(compression.level).compress(data)
     else:
         packed = lz4.block.compress(data)
     if len(packed) < len(data):
         return compression.codec.value, packed
     return Codec.NONE.value, data
+
+
+def _sample_shrinks(data: BytesLike) -> bool:
+    view = memoryview(data)
+    step = len(view) // _SAMPLE_PIECES
+    sample = b"".join([view[start : start + _SAMPLE_PIECE] for start in range(0, step * _SAMPLE_PIECES, step)])
+    return len(_contexts.compressor(1).compress(sample)) < len(sample) * 31 // 32
 
 
 def decompress(codec: int, data: BytesLike, limit: int) -> bytes:

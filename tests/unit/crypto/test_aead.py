@@ -1,5 +1,7 @@
+import random
 import threading
 
+import nacl.bindings
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,9 +60,63 @@ def test_inputs_are_not_changed():
     assert sealed == SEALED
 
 
-def test_pieces_are_joined_after_the_clear_part():
-    sealed = aead.seal_pieces(b"clear", KEY, NONCE, (TEXT[:1], memoryview(TEXT)[1:50], TEXT[50:]), AAD)
-    assert sealed == b"clear" + SEALED
+def test_hchacha20_draft_vector():
+    """Section 2.2.1 of the draft."""
+    prefix = bytes.fromhex("000000090000004a0000000031415927")
+    expected = "82413b4227b27bfed30e42508a877d73a0f9e4d58a74a853c12ec41326d3ecdc"
+    assert aead._hchacha20(bytes(range(32)), prefix).hex() == expected
+
+
+def libsodium_seal(key, nonce, text, aad):
+    return nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(text, aad, nonce, key)
+
+
+@given(
+    key=st.binary(min_size=32, max_size=32),
+    nonce=st.binary(min_size=24, max_size=24),
+    text=st.binary(max_size=300) | st.integers(0, 70_000).map(bytes),
+    aad=st.binary(max_size=80),
+)
+def test_libsodium_seals_the_same(key, nonce, text, aad):
+    assert aead.seal(key, nonce, text, aad) == libsodium_seal(key, nonce, text, aad)
+
+
+@given(seed=st.binary(min_size=24, max_size=24) | st.just(b"\xff" * 24), count=st.integers(0, 300))
+def test_nonces_of_a_batch_differ_and_share_what_a_key_is_derived_from(seed, count):
+    joined = aead.nonces(seed, count)
+    each = [joined[start : start + aead.NONCE_SIZE] for start in range(0, len(joined), aead.NONCE_SIZE)]
+    assert len(joined) == count * aead.NONCE_SIZE
+    assert len(set(each)) == count
+    assert {nonce[: aead.SHARED_SIZE] for nonce in each} <= {seed[: aead.SHARED_SIZE]}
+    assert each[:1] == [seed][:count]
+
+
+def test_one_cipher_for_several_batches_and_threads():
+    cipher = aead.Aead(KEY)
+    batches = [aead.nonces(bytes([number]) * 24, 20) for number in range(4)]
+    expected = {
+        batch[start : start + 24]: libsodium_seal(KEY, batch[start : start + 24], TEXT, AAD)
+        for batch in batches
+        for start in range(0, len(batch), 24)
+    }
+    wrong = []
+
+    def work(order):
+        sealed = {nonce: cipher.seal(nonce, TEXT, AAD) for nonce in order}
+        wrong.extend(nonce for nonce in order if sealed[nonce] != expected[nonce])
+        wrong.extend(nonce for nonce in order if cipher.open(nonce, expected[nonce], AAD) != TEXT)
+
+    orders = [random.Random(number).sample(list(expected), len(expected)) for number in range(4)]
+    threads = [threading.Thread(target=work, args=(order,)) for order in orders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_repr_tells_no_key():
+    assert repr(aead.Aead(KEY)) == "Aead()"
 
 
 def test_every_bit_matters():

@@ -56,6 +56,76 @@ def test_pieces_are_bytes_whatever_their_type(tmp_path):
     assert (tmp_path / "file").read_bytes() == b"12345678x"
 
 
+@pytest.fixture
+def direct(tmp_path):
+    """Writes pieces to a new file past the page cache; says aloud where the filesystem cannot."""
+
+    def write(pieces):
+        with (tmp_path / "direct").open("wb", buffering=0) as file:
+            if not durable.write_direct(file.fileno(), pieces):
+                pytest.skip(f"NOT TESTED: the filesystem of {tmp_path} has no direct writes")
+            assert not fcntl.fcntl(file.fileno(), fcntl.F_GETFL) & os.O_DIRECT
+        return (tmp_path / "direct").read_bytes()
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [0],
+        [1],
+        [durable.BLOCK_BYTES],
+        [durable.BLOCK_BYTES - 1, 2, 0, durable.BLOCK_BYTES],
+        [durable.DIRECT_BUFFER_BYTES],
+        [48, *[32813] * 100, 5],
+        [durable.DIRECT_BUFFER_BYTES * 2 + 17],
+    ],
+    ids=lambda sizes: f"{len(sizes)}-pieces-{sum(sizes)}-bytes",
+)
+def test_a_direct_write_is_what_a_buffered_one_is(direct, sizes):
+    pieces = [os.urandom(size) for size in sizes]
+    assert direct(pieces) == b"".join(pieces)
+
+
+def test_direct_writes_take_pieces_of_any_type(direct):
+    wide = memoryview(bytearray(b"12345678")).cast("I")
+    assert direct([wide, bytearray(b"x"), b""]) == b"12345678x"
+
+
+@pytest.mark.parametrize("refusing", ["the flag", "the first write"])
+def test_where_direct_writes_are_refused_the_file_is_written_all_the_same(root, monkeypatch, refusing):
+    def refuse(*arguments):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    if refusing == "the flag":
+        real = fcntl.fcntl
+        monkeypatch.setattr(
+            fcntl, "fcntl", lambda fd, what, flags=0: refuse() if flags & os.O_DIRECT else real(fd, what, flags)
+        )
+    else:
+        monkeypatch.setattr(durable, "_write_block_run", refuse)
+    pieces = [os.urandom(durable.DIRECT_FROM_BYTES), b"end"]
+    with durable.stage(root, pieces, "unique", 0) as staged:
+        staged.link_to(root / "object")
+    assert (root / "object").read_bytes() == b"".join(pieces)
+
+
+def test_a_direct_write_that_fails_later_is_an_error(root, monkeypatch):
+    real, calls = os.write, []
+
+    def write(descriptor, data):
+        calls.append(len(data))
+        if len(calls) == 2:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(OSError, match="Invalid argument"), durable.stage(root, [bytes(5 << 20)], "unique", 0):
+        pass
+    assert scratch(root) == []
+
+
 # --- directories
 
 

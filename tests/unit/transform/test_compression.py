@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from zerofs.errors import ConfigError, CorruptionError
 from zerofs.transform.compression import (
     DEFAULT_COMPRESSION,
+    SAMPLED_FROM,
     Codec,
     Compression,
     _contexts,
@@ -95,6 +96,19 @@ def test_what_does_not_shrink_stays_as_it_is(setting, data):
     assert codec == Codec.NONE
     assert packed is data
     assert decompress(codec, packed, len(data)) == data
+
+
+@pytest.mark.parametrize("size", [SAMPLED_FROM - 1, SAMPLED_FROM, 32768, 100_001])
+def test_a_sample_finds_out_what_is_worth_compressing(size):
+    noise = random.Random(size).randbytes(size)
+    hexadecimal = noise.hex().encode()[:size]
+    half = noise[: size // 2] + bytes(size - size // 2)
+    assert compress(noise, DEFAULT_COMPRESSION) == (Codec.NONE, noise)
+    for data, share in ((hexadecimal, 0.6), (half, 0.6), (bytes(size), 0.01)):
+        codec, packed = compress(data, DEFAULT_COMPRESSION)
+        assert codec == Codec.ZSTD
+        assert len(packed) < share * size
+        assert decompress(codec, packed, size) == data
 
 
 @pytest.mark.parametrize("level", [1, 3, 19, 22])
