@@ -89,11 +89,15 @@ class ChunkWriter:
     async def store(self, chunks: Iterable[Chunk]) -> None:
         """Return when each of the chunks is in a chunk SST in the store, or dead."""
         waiting = [chunk for chunk in chunks if not (chunk.stored or chunk.dead)]
-        while waiting:
+        if waiting:
             self._drain_to = max(self._drain_to, *(chunk.ticket for chunk in waiting))
             self._pump()
-            await self._progress.wait()
-            waiting = [chunk for chunk in waiting if not (chunk.stored or chunk.dead)]
+        # The last one only: there may be thousands, and progress is made often.
+        while waiting:
+            if waiting[-1].stored or waiting[-1].dead:
+                waiting.pop()
+            else:
+                await self._progress.wait()
 
     async def take(self, chunks: Iterable[Chunk]) -> list[Chunk]:
         """Seal the chunks that are on the way to no SST yet and give them back to the caller, who stores the frames.

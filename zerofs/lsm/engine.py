@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+import trio
+
 from zerofs.errors import FencedError, MissingObjectError, ReadOnlyError, ZerofsError
 from zerofs.lsm.checkpoints import Checkpoints
 from zerofs.lsm.chunk import Chunk, Shared
@@ -71,6 +73,7 @@ class Engine:
         self._follower = follower
         self._syncer = writer.syncer if writer is not None else None
         self._chunk_reader = ChunkReader(storage, options)
+        self._admission = trio.Lock()
 
     # --- changes -----------------------------------------------------------------------------------------------
 
@@ -95,20 +98,26 @@ class Engine:
 
         Three things hold a caller, each counted: too much chunk data that is not in the store yet, too many memtables
         that are not flushed yet, too many runs that are not merged yet. While the store is in trouble that may take
-        long; a fenced mount holds nobody.
+        long; a fenced mount holds nobody. Callers are let in in the order in which they came.
         """
         writer = self._writer
-        while writer is not None and writer.syncer.failure is None:
+        if writer is None or not (self._admission.locked() or self._held_by(writer, size_bytes)):
+            return
+        # Only the first in the line looks at each bit of progress: there may be hundreds behind it.
+        async with self._admission:
             held_by = self._held_by(writer, size_bytes)
-            if not held_by:
-                return
-            self._storage.metrics.add("held_writes", by=held_by)
-            if writer.syncer.durable_seqno < self._commits.seqno:
-                writer.syncer.want_sync()
-            await writer.progress.wait()
+            if held_by:
+                self._storage.metrics.add("held_writes", by=held_by)
+            while held_by:
+                if writer.syncer.durable_seqno < self._commits.seqno:
+                    writer.syncer.want_sync()
+                await writer.progress.wait()
+                held_by = self._held_by(writer, size_bytes)
 
     def _held_by(self, writer: WriterParts, size_bytes: int) -> str:
         """Why nobody may write now; empty when everybody may."""
+        if writer.syncer.failure is not None:
+            return ""
         if self._commits.full:
             return "memtables"
         if writer.maintenance.is_behind:
