@@ -123,6 +123,26 @@ async def test_much_chunk_data_goes_into_chunk_ssts_and_comes_back(bed):
         assert engine.statistics()["chunk_cache"]["evictions"] > 0
 
 
+async def test_held_writers_are_let_in_in_the_order_in_which_they_came(bed):
+    came, admitted = [], []
+
+    async def write(engine, number):
+        came.append(number)
+        await engine.admit(CHUNK_SIZE)
+        admitted.append(number)
+        engine.commit([(chunk_key(1, number), os.urandom(CHUNK_SIZE))])
+
+    async with bed.open() as engine:
+        for _ in range(8):  # the scheduler's own order is the right one every other time
+            for number in range(100, 300):  # at once, so that nothing of it is stored when the writers come
+                engine.commit([(chunk_key(1, number), os.urandom(CHUNK_SIZE))])
+            async with trio.open_nursery() as nursery:
+                for number in range(40):
+                    nursery.start_soon(write, engine, number)
+    assert admitted == came
+    assert 8 <= bed.metrics.get("held_writes", by="chunks") <= 8 * 40, "counted once for each that was held"
+
+
 async def test_range_deletes_hide_older_rows_only(bed):
     async with bed.open() as engine:
         for i in range(20):
