@@ -79,6 +79,18 @@ async def test_a_volume_is_made_where_nothing_is_and_opened_afterwards(host):
     await refused(WrongPasswordError, host.open(check_password("another password")), "Failed to unwrap DEK")
 
 
+async def test_opening_a_volume_that_was_closed_takes_few_requests(host):
+    for number in range(3):
+        async with host.open() as opened:
+            handle, _ = await opened.fs.create(ROOT, 1, b"file%d" % number, 0o644, os.O_RDWR)
+            await opened.fs.write(handle, 0, os.urandom(3_000_000))
+            await opened.fs.release(handle)
+    async with host.open() as opened:
+        metrics = opened.status()["metrics"]
+        made = {name: number for name, number in metrics.items() if name.startswith("store_requests_total")}
+        assert sum(made.values()) <= 20, made
+
+
 async def test_an_emptied_store_is_not_taken_for_a_new_one(host):
     await host.make(b"one")
     shutil.rmtree(host.store)

@@ -40,7 +40,7 @@ from zerofs.lsm.memtable import Memtable
 from zerofs.lsm.replay import Replay, UnknownEpochError, read_wal
 from zerofs.lsm.rollback import check_rollback
 from zerofs.lsm.storage import Storage
-from zerofs.lsm.wal import WalWriter, build_wal_object, fence_record
+from zerofs.lsm.wal import WalObject, WalWriter, build_wal_object, fence_record, read_wal_object
 from zerofs.lsm.witness import Claim, Seen
 
 log = logging.getLogger(__name__)
@@ -100,29 +100,31 @@ async def open_writer(
 
     async def checked(newest: Manifest) -> Manifest:
         await check_rollback(storage, newest, None if accept_rollback else seen)
-        # Before the claim: an opening that must end in an error should leave the volume as it was.
-        ids = await _listed_wal_ids(storage, newest.wal_mark)
-        if ids:
-            await read_wal(storage, newest, ids[-1])
+        # Before the claim: an opening that must end in an error should leave the volume as it was. A writer that ended
+        # cleanly left nothing above its mark, so there is nothing to be wrong with.
+        if not newest.closed:
+            ids = await _wal_ids(storage, newest.wal_mark)
+            if ids:
+                await read_wal(storage, newest, ids[-1])
         return newest
 
     newest = await _of_newest(manifests, checked, manifests.take_loaded())
     claimed = await _claim(storage, manifests, newest, writer, seen if accept_rollback else None)
     storage.world.reached("open_after_claim_before_fence")
     try:
-        first, put_fence = await _fence(storage, manifests, claimed)
+        fence_id, fence = await _fence(storage, manifests, claimed)
         await _check_epoch(manifests, claimed)
         storage.world.reached("open_after_fence_before_replay")
-        recovered = await _replay(storage, claimed, first)
+        recovered = await _replay(storage, claimed, fence_id - 1, fence)
     except CorruptionError:
         # A newer writer may have collected what our claim still counts on; then that is what to say.
         await _check_epoch(manifests, claimed)
         raise
     assert recovered.replay is not None, "it was replayed"
     recovered.manifest = replace(claimed, history=completed(claimed, recovered.replay.last_wal_ids))
-    wal = WalWriter(storage, epoch=claimed.epoch, token=claimed.token, last_id=first, last_put_id=put_fence)
+    wal = WalWriter(storage, epoch=claimed.epoch, token=claimed.token, last_id=fence_id, last_put_id=fence.put_id)
     if accept_rollback and seen is not None:
-        wal.jump(max([first, seen.wal_id, *await storage.list_ids(WAL_PREFIX, parse_wal_name)]))
+        wal.jump(max([fence_id, seen.wal_id, *await storage.list_ids(WAL_PREFIX, parse_wal_name)]))
     recovered.wal = wal
     return recovered
 
@@ -134,7 +136,7 @@ async def open_reader(
 
     async def replayed(newest: Manifest) -> Recovered:
         await check_rollback(storage, newest, None if accept_rollback else seen)
-        ids = await _listed_wal_ids(storage, newest.wal_mark)
+        ids = await _wal_ids(storage, newest.wal_mark)
         return await _replay(storage, newest, ids[-1] if ids else newest.wal_mark)
 
     return await _of_newest(manifests, replayed)
@@ -226,13 +228,9 @@ async def _above_everything(storage: Storage, newest: Manifest, seen: Seen) -> t
     return max(newest.manifest_id, seen.manifest_id, *manifest_ids) + 1, epoch
 
 
-async def _listed_wal_ids(storage: Storage, mark: int) -> list[int]:
+async def _wal_ids(storage: Storage, mark: int) -> list[int]:
     """The ids of the WAL objects above the mark, by LIST and then by name until one is absent; a gap is corruption."""
-    ids = [int(wal_id) for wal_id in await storage.list_ids(WAL_PREFIX, parse_wal_name, wal_name(mark))]
-    # The ids are what somebody may have made up: nothing is done once for each id in between.
-    for expected, wal_id in enumerate(ids, start=mark + 1):
-        if wal_id != expected:
-            raise MissingObjectError(f"{wal_name(expected)}: missing, although later WAL objects exist")
+    ids = await _listed_wal_ids(storage, mark)
     last = mark + len(ids)
     while await storage.exists(wal_name(last + 1)):
         last += 1
@@ -240,8 +238,19 @@ async def _listed_wal_ids(storage: Storage, mark: int) -> list[int]:
     return ids
 
 
-async def _fence(storage: Storage, manifests: ManifestStore, claimed: Manifest) -> tuple[int, bytes]:
-    """Take the first free WAL id above the mark. Returns it with the put-id of the fence."""
+async def _listed_wal_ids(storage: Storage, mark: int) -> list[int]:
+    """The ids of the WAL objects above the mark as far as a LIST knows; a gap is corruption."""
+    ids = [int(wal_id) for wal_id in await storage.list_ids(WAL_PREFIX, parse_wal_name, wal_name(mark))]
+    # The ids are what somebody may have made up: nothing is done once for each id in between.
+    for expected, wal_id in enumerate(ids, start=mark + 1):
+        if wal_id != expected:
+            raise MissingObjectError(f"{wal_name(expected)}: missing, although later WAL objects exist")
+    return ids
+
+
+async def _fence(storage: Storage, manifests: ManifestStore, claimed: Manifest) -> tuple[int, WalObject]:
+    """Take the first free WAL id above the mark. Returns it with the fence, as any reader would read it."""
+    # What a LIST does not know yet, the attempt to take its id finds.
     ids = await _listed_wal_ids(storage, claimed.wal_mark)
     slot = (ids[-1] if ids else claimed.wal_mark) + 1
     # Above the mark, so it will be replayed. The mark cannot pass it any more, because the claim came before the look:
@@ -265,7 +274,14 @@ async def _fence(storage: Storage, manifests: ManifestStore, claimed: Manifest) 
         except PreconditionFailedError:
             slot += 1
             continue
-        return slot, put_id
+        fence = read_wal_object(
+            b"".join(body),
+            wal_id=slot,
+            tokens=claimed.tokens,
+            volume_id=storage.volume_id,
+            sealer=storage.sealers.wal,
+        )
+        return slot, fence
     raise FencedError("another writer keeps appending to this volume; stop it, then try again")
 
 
@@ -282,17 +298,19 @@ async def _put_id_before_fence(storage: Storage, manifests: ManifestStore, claim
         raise
 
 
-async def _replay(storage: Storage, manifest: Manifest, last_id: int) -> Recovered:
-    """The rows of the WAL objects above the mark, up to `last_id`, in a memtable."""
+async def _replay(storage: Storage, manifest: Manifest, last_id: int, fence: WalObject | None = None) -> Recovered:
+    """The rows of the WAL objects above the mark, up to `last_id`, in a memtable; then `fence`, if we made one."""
     replay = Replay(manifest)
     for wal_id in range(manifest.wal_mark + 1, last_id + 1):
         replay.add(await read_wal(storage, manifest, wal_id))
+    if fence is not None:
+        replay.add(fence)
     if replay.memtable:
         log.info("replayed %d WAL objects", last_id - manifest.wal_mark)
     seen, epoch = _seen(manifest), replay.epoch
     if epoch:
         claim = Claim(epoch, tag_of(manifest.tokens[epoch]))
-        seen = replace(seen, wal_id=last_id, wal_put_id=replay.last_put_id, wal_claim=claim)
+        seen = replace(seen, wal_id=replay.last_id, wal_put_id=replay.last_put_id, wal_claim=claim)
     return Recovered(
         manifest=manifest,
         memtable=replay.memtable,
