@@ -51,6 +51,10 @@ from zerofs.world import World
 log = logging.getLogger(__name__)
 
 
+STATES = ("ok", "waiting", "read-only", "data-lost", "fenced", "failed")
+"""What a volume says of itself; docs/durability.md tells what each means, and how it ends."""
+
+
 class Volume:
     """An open volume. Made by `open_volume`."""
 
@@ -78,6 +82,19 @@ class Volume:
         """See `admin.checkpoints.collect`."""
         return await checkpoints.collect(self.engine, dry_run=dry_run)
 
+    def clear_data_lost(self) -> bool:
+        """The operator knows that a write was lost: fsync succeeds again. Whether one was."""
+        was_lost = self.fs.data_lost
+        if was_lost:
+            log.warning("the lost write is cleared by an operator: fsync and close succeed again")
+        self.fs.clear_data_lost()
+        return was_lost
+
+    @property
+    def state(self) -> str:
+        """One of STATES."""
+        return "data-lost" if self.fs.data_lost and self.engine.failure is None else self.engine.state
+
     @property
     def lifetime(self) -> Callable[[], float] | None:
         """How long answers stay true, in seconds, for a follower; None where nothing changes behind our back."""
@@ -87,14 +104,17 @@ class Volume:
     def status(self) -> dict[str, Any]:
         """What `zerofs status` shows: numbers, ids and states; no file name, no content, no key."""
         world, oldest_ns = self._storage.world, self.engine.oldest_unsynced_ns
-        failure, follower = self.engine.failure, self.engine.follower
+        follower, state, outage = self.engine.follower, self.state, self._storage.outage
+        for known in STATES:
+            self._storage.metrics.set("mount_state", int(known == state), state=known)
         return {
             "pid": os.getpid(),
             "mountpoint": self._mountpoint,
             "volume_id": self.volume_id,
             "store": self._storage.store.url,
-            "state": "data-lost" if self.fs.data_lost and failure is None else self.engine.state,
+            "state": state,
             "reason": self._reason(),
+            "outage_s": outage.age_s or 0.0,
             "epoch": self.engine.manifest.epoch,
             "dirty_bytes": self.engine.dirty_bytes,
             "oldest_unsynced_s": 0.0 if oldest_ns is None else (world.monotonic_ns() - oldest_ns) / NS_PER_S,
@@ -111,7 +131,7 @@ class Volume:
             return str(self.engine.failure)
         if self.fs.data_lost:
             return "a write was refused and its data is lost; the log names the inode"
-        return self._storage.trouble
+        return self._storage.outage.reason
 
 
 @asynccontextmanager
@@ -237,6 +257,7 @@ def engine_options(settings: Settings) -> LsmOptions:
         part_chunks_size_bytes=min(16 * MIB, dirty // 4),
         dirty_limit_bytes=dirty,
         cache_memory_bytes=memory * 2 // 3,
+        sync_timeout_s=settings.lsm.sync_timeout_s,
         poll_interval_s=settings.lsm.poll_interval_s,
     )
 

@@ -11,7 +11,7 @@ from zerofs.cli.docs import markdown
 from zerofs.config import schema
 
 COMMANDS = [
-    *("init", "run", "mount", "umount", "flush", "status", "change-password", "collect"),
+    *("init", "run", "mount", "umount", "flush", "status", "clear-data-lost", "change-password", "collect"),
     *("fsck", "verify", "debug", "backup create", "backup verify"),
     *(f"checkpoint {name}" for name in ("create", "list", "info", "delete", "restore")),
 ]

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -262,6 +263,44 @@ def test_the_password_changes_while_mounted(home):
     mount(home)
     assert (home.mountpoint / "file").read_text() == "content"
     assert home.run("umount", home.mountpoint).code == 0
+
+
+def test_a_lost_write_is_told_until_an_operator_clears_it(home):
+    mount(home)
+    assert tuple(home.run("clear-data-lost")) == (
+        *(0, f"No write was lost at {home.mountpoint}: there is nothing to clear\n"),
+        "",
+    )
+    (home.mountpoint / "file").write_bytes(os.urandom(200_000))
+    assert home.run("umount").code == 0
+    shutil.rmtree(home.folder / "cache")
+    mount(home)
+    with open(home.mountpoint / "file", "r+b", buffering=0) as file:
+        (home.folder / "store" / "compacted").rename(home.folder / "away")
+        os.pwrite(file.fileno(), b"x" * 4096, 8192)  # a page: the kernel need not read it, zerofs the chunk around it
+        with pytest.raises(OSError, match="Input/output"):
+            os.fsync(file.fileno())
+        (home.folder / "away").rename(home.folder / "store" / "compacted")
+        assert status(home)["state"] == "data-lost"
+        assert 'mount_state{state="data-lost"}": 1' in home.run("status", "--json").out.replace("\\", "")
+        code, _, err = home.run("umount")
+        assert code == 19
+        assert "lost" in err
+        assert tuple(home.run("clear-data-lost", home.mountpoint)) == (
+            *(0, f"Cleared: fsync and close succeed again at {home.mountpoint}; what was refused stays lost\n"),
+            "",
+        )
+        assert status(home)["state"] == "ok"
+        with pytest.raises(OSError, match="Input/output"):
+            os.fsync(file.fileno())
+        with contextlib.suppress(OSError):
+            file.close()
+    with open(home.mountpoint / "file", "r+b", buffering=0) as file:
+        os.fsync(file.fileno())
+    assert home.run("umount").code == 0
+    code, _, err = home.run("clear-data-lost")
+    assert code == 20
+    assert "is not mounted on this host" in err
 
 
 def test_a_mount_dumps_no_core(home):

@@ -220,6 +220,25 @@ async def test_a_close_on_a_dead_store_says_that_data_is_lost(host, monkeypatch)
     assert "is lost" in str(only(UnsavedDataError, caught.value))
 
 
+def states(opened):
+    """What the gauges of the state say."""
+    metrics = opened.status()["metrics"]
+    return {state: metrics[f'mount_state{{state="{state}"}}'] for state in volume.STATES}
+
+
+async def test_the_state_is_a_gauge_and_an_operator_clears_a_lost_write(host, caplog):
+    async with host.open() as opened:
+        assert opened.status()["outage_s"] == 0.0
+        assert states(opened) == dict.fromkeys(volume.STATES, 0) | {"ok": 1}
+        assert not opened.clear_data_lost()
+        opened.fs._ctx.data_lost = True
+        assert states(opened) == dict.fromkeys(volume.STATES, 0) | {"data-lost": 1}
+        assert opened.clear_data_lost()
+        assert "cleared by an operator" in caplog.text
+        assert states(opened)["ok"] == 1
+        await opened.fs.sync()
+
+
 async def test_a_lost_write_takes_nothing_else_along(host, tmp_path):
     """In the state `data-lost`, ending the mount stores whatever can be stored before it says what was lost."""
     async with host.open() as opened:

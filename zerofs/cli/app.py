@@ -161,6 +161,17 @@ def status(
     work(mountpoint, config, as_json=as_json)
 
 
+@app.command("clear-data-lost")
+def clear_data_lost(mountpoint: Mountpoint = None, config: Config = None, verbose: Verbose = False) -> None:
+    """Take note that a write was lost, and let fsync and close succeed again. The mount's log names the file's inode.
+
+    What was refused stays lost, and what was open then fails until it is closed.
+    """
+    from zerofs.cli.query import clear_data_lost as work
+
+    work(mountpoint, config)
+
+
 @app.command("change-password")
 def change_password(config: Config = None, verbose: Verbose = False) -> None:
     """Make a new password open the volume in place of the configured one.

@@ -1,4 +1,4 @@
-"""`zerofs status` and `zerofs flush`: questions to a running mount."""
+"""`zerofs status`, `flush` and `clear-data-lost`: what a running mount is asked and told."""
 
 from pathlib import Path
 
@@ -27,3 +27,14 @@ def flush(mountpoint: str | None, config: Path | None) -> None:
     with client.Connection(mount.socket) as connection, console.progress("storing what was written"):
         connection.ask(protocol.FLUSH)
     console.say("Flush completed successfully")
+
+
+def clear_data_lost(mountpoint: str | None, config: Path | None) -> None:
+    """Let the mount forget that a write was lost, and say what that means. Raises MountpointError."""
+    mount = locate(mountpoint, config, process_environment())
+    with client.Connection(mount.socket) as connection:
+        answer = connection.ask(protocol.CLEAR_DATA_LOST, timeout_s=_STATUS_TIMEOUT_S)
+    if answer.get("was_lost"):
+        console.say(f"Cleared: fsync and close succeed again at {mount.mountpoint}; what was refused stays lost")
+    else:
+        console.say(f"No write was lost at {mount.mountpoint}: there is nothing to clear")

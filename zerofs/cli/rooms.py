@@ -33,6 +33,10 @@ class ServedVolume(Protocol):
         """See `admin.checkpoints.collect`."""
         ...
 
+    def clear_data_lost(self) -> bool:
+        """The operator knows that a write was lost; whether one was."""
+        ...
+
 
 class Rooms(Protocol):
     """Opening a volume, and serving it at a mountpoint."""

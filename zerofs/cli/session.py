@@ -162,6 +162,7 @@ class Session:
             protocol.WAIT: self._on_wait,
             protocol.CHECKPOINT: self._on_checkpoint,
             protocol.COLLECT: self._on_collect,
+            protocol.CLEAR_DATA_LOST: self._on_clear_data_lost,
         }
 
     async def _on_status(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -221,6 +222,9 @@ class Session:
 
     async def _on_collect(self, arguments: dict[str, Any]) -> dict[str, Any]:
         return await self._served_volume().collect(dry_run=bool(arguments.get("dry_run")))
+
+    async def _on_clear_data_lost(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {"was_lost": self._served_volume().clear_data_lost()}
 
     async def _on_stop(self, arguments: dict[str, Any]) -> dict[str, Any]:
         log.info("told to stop: unmounting")

@@ -64,6 +64,7 @@ def to_settings(document: schema.Document, path: Path, environ: Mapping[str, str
             memtable_size_bytes=_bytes(document.lsm.memtable_size_mb, _MB),
             chunk_sst_size_bytes=_bytes(document.lsm.chunk_sst_size_mb, _MB),
             sync_interval_s=document.lsm.sync_interval_s,
+            sync_timeout_s=document.lsm.sync_timeout_s,
             poll_interval_s=document.lsm.poll_interval_s,
         ),
     )

@@ -165,6 +165,11 @@ class LsmTable(Table):
     sync_interval_s: Annotated[Positive, Sample(toml="5.0")] = Field(
         default=5.0, description="How long a write may wait in memory before it is stored without an fsync, in seconds."
     )
+    sync_timeout_s: Annotated[Positive, Sample(toml="60.0")] = Field(
+        default=60.0,
+        description="How long an fsync waits for a store that does not answer, and how long an outage lasts until the "
+        "mount refuses changes, in seconds.",
+    )
     poll_interval_s: Annotated[Positive, Sample(toml="10.0")] = Field(
         default=10.0,
         description="How often a read-only mount looks for what the writer stored, in seconds: two requests each time.",

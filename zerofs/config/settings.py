@@ -90,6 +90,7 @@ class LsmSettings:
     memtable_size_bytes: int
     chunk_sst_size_bytes: int
     sync_interval_s: float
+    sync_timeout_s: float
     poll_interval_s: float
 
 

@@ -12,8 +12,10 @@ The order in which each changing verb does things, and why:
 
 import errno
 import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-from zerofs.errors import CorruptionError, FsError
+from zerofs.errors import CorruptionError, FsError, ZerofsError
 from zerofs.fs.dentries import Dentries
 from zerofs.fs.format.records import Dentry, Inode
 from zerofs.fs.handles import Handles
@@ -26,6 +28,8 @@ from zerofs.fs.usage import Usage
 from zerofs.world import World
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _ROWS_SIZE = 2048
 """Bytes in memory that an operation on metadata makes dirty, about."""
@@ -67,11 +71,33 @@ class Context:
         self.broken = False
         """A commit failed after memory was changed: memory and engine differ, so nothing more is written."""
 
-    async def admit(self, size_bytes: int = _ROWS_SIZE) -> None:
-        """Wait while too much is dirty; refuse early on a read-only mount. `require_writable` has the last word."""
+    async def admit(self, size_bytes: int = _ROWS_SIZE, *, held: bool = False) -> None:
+        """Wait while too much is dirty; refuse early on a read-only mount. `require_writable` has the last word.
+
+        In a long outage a change is refused at once with EROFS, but `held` until it can be taken if the program that
+        made it was told long ago that it succeeded.
+        """
         if self.options.read_only:
             raise FsError(errno.EROFS)
-        await self.engine.admit(size_bytes)
+        await self.engine.admit(size_bytes, unless_read_only=not held)
+        if not held:
+            self.require_no_long_outage()
+
+    def require_no_long_outage(self) -> None:
+        """Raise FsError(EROFS) while the store is away for so long that nothing new is begun."""
+        if self.engine.state == "read-only":
+            raise FsError(errno.EROFS, "the object store does not answer; the mount is read-only until it does")
+
+    async def patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+        """The result of reads without which a write would be lost: an outage holds the caller.
+
+        Raises what else the reads raise, and as `require_writable` when the mount ends meanwhile.
+        """
+        try:
+            return await self.engine.patiently(read)
+        except ZerofsError:
+            self.require_writable()
+            raise
 
     def require_writable(self) -> None:
         """Raise FsError(EROFS) on a read-only or fenced mount, FsError(EIO) when something else has ended it."""
@@ -84,8 +110,12 @@ class Context:
             raise FsError(errno.EIO, f"the filesystem takes no more changes: the engine is {state}")
 
     def is_writable(self) -> bool:
-        """Whether a change that nobody asked for (an access time) may be made."""
-        return not (self.options.read_only or self.broken) and self.engine.state in ALIVE
+        """Whether a change that nobody asked for (an access time) may be made, and one that is asked for would be."""
+        return self.is_alive() and not self.options.read_only and self.engine.state != "read-only"
+
+    def is_alive(self) -> bool:
+        """Whether what was accepted goes on being stored."""
+        return not self.broken and self.engine.state in ALIVE
 
     def commit(self, rows: list[Row], ranges: list[KeyRange] | tuple[KeyRange, ...] = _NOTHING) -> None:
         """One operation. `require_writable` was called, and nothing awaited since."""

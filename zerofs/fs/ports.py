@@ -1,7 +1,9 @@
 """What the filesystem needs of the engine below it: the shape of `zerofs.lsm`'s door, and of the fake in tests."""
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Deferred(Protocol):
@@ -21,8 +23,8 @@ Row = tuple[bytes, Value | None]
 KeyRange = tuple[bytes, bytes]
 """Half-open."""
 
-ALIVE = frozenset({"ok", "waiting"})
-"""States in which an engine takes commits."""
+ALIVE = frozenset({"ok", "waiting", "read-only"})
+"""States in which the engine of a writer takes commits."""
 
 
 class Engine(Protocol):
@@ -35,7 +37,7 @@ class Engine(Protocol):
 
     @property
     def state(self) -> str:
-        """`ok`, `waiting` (the store does not answer: goes on), `fenced`, or another reason to stop for good."""
+        """`ok`; `waiting`, then `read-only`, while the store does not answer; or why it stopped for good (`fenced`)."""
         ...
 
     def commit(self, rows: Iterable[Row], delete_ranges: Sequence[KeyRange] = ()) -> None:
@@ -58,8 +60,12 @@ class Engine(Protocol):
         """The first `limit` rows in [start, stop), in order. The values of chunk keys are empty."""
         ...
 
-    async def admit(self, size_bytes: int) -> None:
-        """Wait while too much is dirty. No checkpoint otherwise."""
+    async def admit(self, size_bytes: int, *, unless_read_only: bool = False) -> None:
+        """Wait while too much is dirty, with `unless_read_only` not in that state. No checkpoint otherwise."""
+        ...
+
+    async def patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+        """The result of `read`, called again and again while the store does not answer, until the engine ends."""
         ...
 
     async def sync(self) -> None:

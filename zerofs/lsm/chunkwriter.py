@@ -45,7 +45,8 @@ class ChunkWriter:
         self._open_bytes = 0
         self._open_first: float = math.inf
         """The least ticket in the open list, or one below it."""
-        self._uploads = 0
+        self.uploads = 0
+        """Chunk SSTs on their way to the store."""
         self._next_ticket = 1
         self._drain_to = 0
         self._progress = progress
@@ -140,11 +141,14 @@ class ChunkWriter:
             if batch:
                 self._sealing.add(batch[0].ticket)
                 nursery.start_soon(self._seal_job, batch)
-        while self._uploads < self._options.uploads_max and self._worth_closing():
+        while self._worth_closing():
+            if self.uploads >= self._options.uploads_max:
+                self._storage.metrics.add("held_uploads")  # the first step of backpressure: then the budget fills
+                break
             chunks, self._open, self._open_bytes, self._open_first = self._open, [], 0, math.inf
             chunks = self._living(chunks)
             if chunks:
-                self._uploads += 1
+                self.uploads += 1
                 nursery.start_soon(self._upload, chunks)
 
     def _worth_sealing(self) -> bool:
@@ -214,7 +218,7 @@ class ChunkWriter:
         size = sum(len(chunk.frame or b"") for chunk in chunks)
         await put_chunk_sst(self._storage, self._names, chunks)
         self.pending_bytes -= size
-        self._uploads -= 1
+        self.uploads -= 1
         self._advance()
 
     def _advance(self) -> None:

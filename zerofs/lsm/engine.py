@@ -8,6 +8,7 @@ Services run beside the callers: the WAL (cuts and appends), the flusher, the ch
     flush  ─▶ cut, memtable frozen at it ─▶ runs ─▶ manifest       the WAL below may go
 """
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,9 @@ from zerofs.lsm.storage import Storage
 from zerofs.lsm.syncer import Syncer
 
 T = TypeVar("T")
+
+LOOK_EVERY_S = 1.0
+"""How often somebody who is held looks whether the mount has become read-only."""
 
 Prepare = Callable[[Callable[[Sequence[bytes]], Awaitable[list[Value | None]]]], Awaitable[Callable[[], None]]]
 """Given how to read from a state that is not shown yet, returns what to do in the instant in which it is."""
@@ -89,30 +93,52 @@ class Engine:
         if syncer is None:
             raise ReadOnlyError("this mount is read-only")
         if syncer.failure is not None:
-            raise type(syncer.failure)(*syncer.failure.args)
+            self._raise_failure()
         self._commits.commit(rows, delete_ranges)
         syncer.committed()
 
-    async def admit(self, size_bytes: int) -> None:
+    async def admit(self, size_bytes: int, *, unless_read_only: bool = False) -> None:
         """Wait until `size_bytes` more of chunk data may come. No checkpoint when they may.
 
         Three things hold a caller, each counted: too much chunk data that is not in the store yet, too many memtables
         that are not flushed yet, too many runs that are not merged yet. While the store is in trouble that may take
-        long; a fenced mount holds nobody. Callers are let in in the order in which they came.
+        long; a fenced mount holds nobody, and one that an outage made read-only none of those that ask `unless` it is.
+        Others are let in in the order in which they came.
         """
         writer = self._writer
-        if writer is None or not (self._admission.locked() or self._held_by(writer, size_bytes)):
+        if writer is None:
             return
-        # Only the first in the line looks at each bit of progress: there may be hundreds behind it.
-        async with self._admission:
-            held_by = self._held_by(writer, size_bytes)
-            if held_by:
-                self._storage.metrics.add("held_writes", by=held_by)
-            while held_by:
-                if writer.syncer.durable_seqno < self._commits.seqno:
-                    writer.syncer.want_sync()
+        if unless_read_only:
+            await self._wait_unless_read_only(writer, size_bytes)
+        elif self._admission.locked() or self._held_by(writer, size_bytes):
+            # Only the first in the line looks at each bit of progress: there may be hundreds behind it.
+            async with self._admission:
+                await self._wait_in_front(writer, size_bytes)
+
+    async def _wait_in_front(self, writer: WriterParts, size_bytes: int) -> None:
+        held_by = ""
+        while True:
+            held_before, held_by = held_by, self._held_by(writer, size_bytes)
+            if not held_by:
+                return
+            self._note_held(writer, held_by, held_before)
+            await writer.progress.wait()
+
+    async def _wait_unless_read_only(self, writer: WriterParts, size_bytes: int) -> None:
+        held_by = ""
+        while True:
+            held_before, held_by = held_by, self._held_by(writer, size_bytes)
+            if not held_by or self.state == "read-only":
+                return
+            self._note_held(writer, held_by, held_before)
+            with trio.move_on_after(LOOK_EVERY_S):
                 await writer.progress.wait()
-                held_by = self._held_by(writer, size_bytes)
+
+    def _note_held(self, writer: WriterParts, held_by: str, held_before: str) -> None:
+        if held_by != held_before:
+            self._storage.metrics.add("held_writes", by=held_by)
+        if writer.syncer.durable_seqno < self._commits.seqno:
+            writer.syncer.want_sync()
 
     def _held_by(self, writer: WriterParts, size_bytes: int) -> str:
         """Why nobody may write now; empty when everybody may."""
@@ -254,6 +280,19 @@ class Engine:
                     raise
                 self._storage.metrics.add("reads_repeated")
 
+    async def patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+        """The result of reads that a write needs: asked for until the store answers, or this engine has failed."""
+
+        async def attempt() -> T:
+            self._raise_failure()
+            return await read()
+
+        return await self._storage.until_it_answers("a read for a write", attempt)
+
+    def _raise_failure(self) -> None:
+        if self.failure is not None:
+            raise type(self.failure)(*self.failure.args)
+
     # --- following -----------------------------------------------------------------------------------------------
 
     async def follow(self, prepare: Prepare) -> None:
@@ -316,13 +355,19 @@ class Engine:
 
     @property
     def state(self) -> str:
-        """`ok`, `waiting` (the store is in trouble), `fenced`, `failed` or, of a reader, `read-only`."""
+        """Of a writer `ok`, `waiting` while the store is in trouble, then `read-only`; `fenced`, `failed`.
+
+        It is read-only once the trouble lasts longer than a sync waits. Of a reader `read-only`, or `waiting`.
+        """
+        age_s = self._storage.outage.age_s
         syncer = self._syncer
         if syncer is None:
-            return "waiting" if self._storage.trouble else "read-only"
+            return "read-only" if age_s is None else "waiting"
         if syncer.failure is not None:
             return "fenced" if isinstance(syncer.failure, FencedError) else "failed"
-        return "waiting" if self._storage.trouble else "ok"
+        if age_s is None:
+            return "ok"
+        return "waiting" if age_s < self._options.sync_timeout_s else "read-only"
 
     def statistics(self) -> dict[str, object]:
         """One snapshot of numbers for status and tests."""
@@ -338,6 +383,7 @@ class Engine:
             "seqno": self._commits.seqno,
             "memtable_bytes": self._commits.active.size_bytes,
             "frozen_memtables": len(self._commits.frozen),
+            "uploads_in_flight": self._writer.chunk_writer.uploads if self._writer is not None else 0,
             "dirty_bytes": self.dirty_bytes,
             "trees": trees,
             "chunk_cache": self._storage.chunks.statistics(),

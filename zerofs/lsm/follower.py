@@ -119,11 +119,15 @@ class Follower:
             self._look_ended.notify()
 
     def _note(self, trouble: str, level: int = logging.INFO) -> None:
-        if trouble and not self._storage.trouble:
+        outage = self._storage.outage
+        if trouble and not outage.has_failed:
             log.log(level, "what the writer stored cannot be followed: %s; an older state is shown", trouble)
-        elif self._storage.trouble and not trouble:
+        elif outage.has_failed and not trouble:
             log.info("the writer is followed again")
-        self._storage.trouble = trouble
+        if trouble:
+            outage.failed(trouble, trio.current_time())
+        else:
+            outage.ended()
 
     async def _show_newest(self, accept: Accept) -> None:
         for attempt in range(SHOW_TRIES):

@@ -53,7 +53,8 @@ class LsmOptions:
     """How often a reader looks for what the writer stored since: two requests each time."""
 
     sync_timeout_s: float = 60.0
-    """How long a sync waits for a store that does not answer. The data stays, and goes on being tried."""
+    """How long a sync waits for a store that does not answer, and how long an outage may last before changes of
+    metadata are refused. The data stays, and goes on being tried."""
 
     close_timeout_s: float = 600.0
     """How long the last flush of a mount waits; then the mount ends and says that data was not saved."""

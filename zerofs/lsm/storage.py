@@ -1,6 +1,6 @@
 """The engine's hands: the store, the world, the keys, and the one way an object is created for good.
 
-A create goes on until its outcome is known. A store that does not answer is a pause (`trouble` says since when and
+A create goes on until its outcome is known. A store that does not answer is a pause (`outage` says since when and
 why), never a reason to give up data that is in memory. While a volume is being opened there is no such data yet: then
 somebody waits for an answer, and gets the error.
 """
@@ -30,6 +30,7 @@ from zerofs.lsm.chunk import Chunk
 from zerofs.lsm.format.names import FLOOR_NAME, SstId
 from zerofs.lsm.format.rows import Rows
 from zerofs.lsm.format.sst import SstIndex
+from zerofs.lsm.outage import Outage
 from zerofs.objectstore.api import ObjectStore
 from zerofs.objectstore.conditional import create
 from zerofs.telemetry.metrics import Metrics
@@ -89,8 +90,7 @@ class Storage:
         self.blocks: MemoryCache[tuple[SstId, int], Rows] = MemoryCache(cache_memory_bytes // 20)
         """Decoded meta blocks by SST and number."""
         self.indexes: MemoryCache[SstId, SstIndex] = MemoryCache(cache_memory_bytes // 20)
-        self.trouble = ""
-        """Why the store does not take our objects at the moment; empty when it does."""
+        self.outage = Outage(metrics)
         self._is_opening = False
         self._strangers: set[str] = set()
 
@@ -123,7 +123,9 @@ class Storage:
         Raises PreconditionFailedError when another object has the name. Everything else is tried again until it is
         known, with growing pauses: only the caller's cancellation ends it, or the deadline of an opening.
         """
-        await self._patiently(name, lambda: create(self.store, self.world, name, body, put_id, CREATE_DEADLINE_S))
+        await self._patiently(
+            name, lambda: create(self.store, self.world, name, body, put_id, CREATE_DEADLINE_S), sum(map(len, body))
+        )
 
     async def get_patiently(self, name: str, limit_bytes: int) -> bytes | None:
         """A whole object, or None when it is absent; asked for until the store answers."""
@@ -136,31 +138,33 @@ class Storage:
         """
         return await self._patiently(what, attempt)
 
-    async def _patiently(self, name: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _patiently(self, name: str, attempt: Callable[[], Awaitable[T]], body_size_bytes: int = 0) -> T:
         pause_s = PAUSE_S[0]
         deadline = trio.current_time() + OPENING_DEADLINE_S
         while True:
+            asked_s = trio.current_time()
             try:
-                result = await attempt()
+                with self.outage.question(name, body_size_bytes):
+                    result = await attempt()
             except PreconditionFailedError:
-                self.trouble = ""
+                self.outage.ended()
                 raise
             except ObjectStoreError as error:
                 if self._is_opening:
                     if not isinstance(error, UnavailableError) or trio.current_time() >= deadline:
-                        self.trouble = ""
+                        self.outage.ended()
                         raise
                     log.info("%s: the object store does not answer, asking again: %s", name, error)
-                elif not self.trouble:
+                elif not self.outage.has_failed:
                     log.warning("the object store is in trouble with %s: %s; the data stays in memory", name, error)
-                self.trouble = str(error)
+                self.outage.failed(str(error), asked_s)
                 self.metrics.add("store_pauses")
                 await trio.sleep(pause_s * (0.5 + self.world.random.random()))
                 pause_s = min(2 * pause_s, PAUSE_S[1])
             else:
-                if self.trouble:
+                if self.outage.has_failed:
                     log.log(logging.INFO if self._is_opening else logging.WARNING, "the object store answers again")
-                self.trouble = ""
+                self.outage.ended()
                 return result
 
     async def get_or_none(self, name: str, limit_bytes: int) -> bytes | None:

@@ -130,7 +130,7 @@ class Syncer:
         except UnavailableError as error:
             raise UnsavedDataError(
                 f"the object store did not take everything within {self._options.close_timeout_s:g} s "
-                f"({self._storage.trouble or 'it does not answer'}); what was written since the last sync is lost"
+                f"({self._storage.outage.reason or 'it does not answer'}); what was written since the last sync is lost"
             ) from error
 
     async def run_wal(self) -> None:
@@ -228,7 +228,7 @@ class Syncer:
                 return
         finally:
             self._waiters -= 1
-        why = self._storage.trouble or "it does not answer"
+        why = self._storage.outage.reason or "it does not answer"
         raise UnavailableError(
             f"{what} not finished after {timeout_s:g} s: the object store is in trouble: {why}. "
             "The data stays in memory and goes on being tried"

@@ -11,12 +11,15 @@ too long, and an empty encoding are bugs of the caller, reported as AssertionErr
 import math
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
 
 import trio
 
-from zerofs.errors import ClosedError, FencedError, ZerofsError
+from zerofs.errors import ClosedError, FencedError, ObjectStoreError, ZerofsError
 from zerofs.fs.ports import Deferred, KeyRange, Row, Value
 from zerofs.units import CHUNK_SIZE
+
+T = TypeVar("T")
 
 _ROW_OVERHEAD = 100
 
@@ -60,7 +63,7 @@ class FakeEngine:
 
     @property
     def state(self) -> str:
-        """One of `ok`, `waiting`, `fenced`, `closed`, and whatever `fail` was given."""
+        """One of `ok`, `waiting`, `read-only`, `fenced`, `failed`, `closed`."""
         return self._state
 
     def commit(self, rows: Iterable[Row], delete_ranges: Sequence[KeyRange] = ()) -> None:
@@ -140,11 +143,20 @@ class FakeEngine:
             if error is not None:
                 raise error
 
-    async def admit(self, size_bytes: int) -> None:
+    async def admit(self, size_bytes: int, *, unless_read_only: bool = False) -> None:
         """See the port."""
         self._refuse_if_over()
-        while self.dirty_bytes > self.dirty_limit_bytes:
+        while self.dirty_bytes > self.dirty_limit_bytes and not (unless_read_only and self._state == "read-only"):
             await self._flushed.wait()
+
+    async def patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+        """See the port."""
+        while True:
+            self._refuse_if_over()
+            try:
+                return await read()
+            except ObjectStoreError:
+                await trio.sleep(1)
 
     async def sync(self) -> None:
         """See the port. One at a time; the cut is made at the start, what it took is durable only at the end."""
@@ -209,6 +221,12 @@ class FakeEngine:
     def fence(self) -> None:
         """Another writer takes over."""
         self._state = "fenced"
+
+    def outage(self, state: str) -> None:
+        """The store is away (`waiting`, or `read-only` for long), or back (`ok`). Whoever is held looks again."""
+        self._state = state
+        self._flushed.set()
+        self._flushed = trio.Event()
 
     def close(self) -> None:
         """Every later call raises ClosedError."""

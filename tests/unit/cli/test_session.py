@@ -42,6 +42,7 @@ class Machine:
         self.unmount_error = None
         self.push_error = None
         self.state = "ok"
+        self.was_lost = False
         self.deaths = []
         self.kernel = Kernel(
             unmount=self.unmount,
@@ -82,6 +83,10 @@ class Machine:
 
     async def collect(self, *, dry_run):
         return {"dry_run": dry_run}
+
+    def clear_data_lost(self):
+        was_lost, self.was_lost = self.was_lost, False
+        return was_lost
 
     # What a frontend does.
 
@@ -401,10 +406,18 @@ async def test_no_checkpoint_of_a_volume_that_is_not_there_yet(plan, machine):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(make(plan, machine).run, PASSWORD)
             await machine.opening.wait()
-            for request in (protocol.CHECKPOINT, protocol.COLLECT):
+            for request in (protocol.CHECKPOINT, protocol.COLLECT, protocol.CLEAR_DATA_LOST):
                 with pytest.raises(protocol.RemoteError, match="is starting: it cannot do that now"):
                     await ask(plan, request, {"action": "list"})
             nursery.cancel_scope.cancel()
+
+
+async def test_a_lost_write_is_cleared_by_whoever_asks_for_it(plan, machine):
+    async with running(plan, machine):
+        machine.was_lost = True
+        assert await ask(plan, protocol.CLEAR_DATA_LOST) == {"was_lost": True}
+        assert await ask(plan, protocol.CLEAR_DATA_LOST) == {"was_lost": False}
+        machine.unmounted.set()
 
 
 async def test_status_of_a_checkpoint_mount(plan, machine):

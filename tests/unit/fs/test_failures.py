@@ -171,7 +171,7 @@ async def test_a_write_that_needs_an_unreadable_chunk_is_refused_and_changes_not
     handle = await mount.open("/f")
     other = await mount.open("/f")
     before = mount.engine.rows()
-    mount.engine.read_error = lambda key: UnavailableError("down")
+    mount.engine.read_error = lambda key: CorruptionError("tag")
     with fails("EIO"):
         await mount.fs.write(handle, C - 5, b"y" * 10)
     mount.engine.read_error = lambda key: None

@@ -50,7 +50,7 @@ async def test_an_outage_is_a_pause(bed, autojump_clock):
             with pytest.raises(UnavailableError, match="stays in memory"):
                 await engine.sync()
         await trio.sleep(60)
-        assert engine.state == "waiting"
+        assert engine.state == "read-only"
         assert await engine.get(b"meta1") == b"one"
         assert await engine.get(chunk_key(1, 0)) == b"x" * 100
         engine.commit([(b"meta3", b"three")])

@@ -37,6 +37,9 @@ CHECKPOINT = "checkpoint"
 COLLECT = "collect"
 """One pass of the collector, with `dry_run` without deleting. Result: the fields of `zerofs collect --json`."""
 
+CLEAR_DATA_LOST = "clear-data-lost"
+"""The operator knows that a write was lost. Result: {"was_lost": whether one was}."""
+
 
 class ControlError(ZerofsError):
     """A message that breaks the rules of the conversation."""

@@ -56,8 +56,9 @@ async def create(
     Raises EEXIST (O_EXCL), EISDIR, ELOOP (a symlink is there), EACCES for an existing file, and as `_make`.
     """
     require_name(name)
-    await ctx.admit()
     directory = await ctx.directory(parent)
+    if await ctx.dentries.find(parent, name) is None:
+        await ctx.admit()  # what exists is only opened: that changes nothing
     while True:
         dentry = await ctx.dentries.find(parent, name)
         with await ctx.locks.hold(parent, *((dentry.inode,) if dentry else ())):
@@ -89,6 +90,7 @@ async def open_held(ctx: Context, caller: Caller, node: Inode, flags: int, *, ke
     require(caller, node, mask)
     if mask & WRITE and node.is_regular:
         ctx.require_writable()
+        ctx.require_no_long_outage()
     if flags & os.O_TRUNC and node.is_regular:
         await truncate_held(ctx, caller, node, 0, keep_times=keep_times)
 

@@ -2,16 +2,16 @@
 
 import errno
 
-from zerofs.errors import FsError, ZerofsError
+from zerofs.errors import FsError, ObjectStoreError, ZerofsError
 from zerofs.fs import chunks, content
 from zerofs.fs.access import Caller
 from zerofs.fs.chunking import MAX_FILE_SIZE
 from zerofs.fs.context import Context
-from zerofs.fs.format.records import FLAG_CAPABILITY, INLINE_LIMIT
+from zerofs.fs.format.records import FLAG_CAPABILITY, INLINE_LIMIT, Inode
 from zerofs.fs.ops.attr import strip_privileges
 from zerofs.fs.ops.create import open_held
 from zerofs.fs.ops.times import note_access
-from zerofs.fs.ports import Row
+from zerofs.fs.ports import Row, Value
 from zerofs.fs.usage import charge
 
 _PRIVILEGES = 0o6000
@@ -74,9 +74,9 @@ async def write(ctx: Context, number: int, offset: int, data: bytes | memoryview
     if offset + size > MAX_FILE_SIZE:
         raise FsError(errno.EFBIG)
     try:
-        await ctx.admit(size)
+        await ctx.admit(size, held=True)
         with await ctx.locks.hold(node.number):
-            found = await content.existing(ctx.engine, node, offset, size) if node.size > INLINE_LIMIT else {}
+            found = await _existing(ctx, node, offset, size) if node.size > INLINE_LIMIT else {}
             ctx.usage.require_room(content.growth_of_write(node, offset, size, found))
             ctx.require_writable()
 
@@ -98,10 +98,18 @@ async def write(ctx: Context, number: int, offset: int, data: bytes | memoryview
     return size
 
 
+async def _existing(ctx: Context, node: Inode, offset: int, size: int) -> dict[int, Value]:
+    """What the write has to know of the chunks that it changes; an outage holds it."""
+    try:
+        return await content.existing(ctx.engine, node, offset, size)
+    except ObjectStoreError:
+        return await ctx.patiently(lambda: content.existing(ctx.engine, node, offset, size))
+
+
 def flush(ctx: Context, number: int) -> None:
     """What close(2) reports: the refused writes of the handle, and EIO if what was written cannot become durable."""
     handle = ctx.handles.known(number)
-    if handle.writable and not ctx.options.read_only and (ctx.data_lost or not ctx.is_writable()):
+    if handle.writable and not ctx.options.read_only and (ctx.data_lost or not ctx.is_alive()):
         raise FsError(errno.EIO, "what was written cannot be made durable")
     if handle.error:
         raise FsError(handle.error, "an earlier write to this file was refused")

@@ -1,0 +1,214 @@
+"""The states of a writer whose store does not answer (P7), and the steps by which it holds writers back (P6)."""
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+import trio
+import trio.lowlevel
+import trio.testing
+
+from tests.unit.lsm.kit import TINY, Bed, chunk_key
+from zerofs.errors import UnavailableError
+from zerofs.lsm.outage import SILENCE_S, SLOW_BYTES_PER_S, Outage
+from zerofs.objectstore.decorator import StoreDecorator
+from zerofs.objectstore.faults import FaultyStore
+from zerofs.telemetry.metrics import Metrics
+from zerofs.units import CHUNK_SIZE, MIB
+
+DEADLINE_S = 30.0
+
+
+class FrozenStore(StoreDecorator):
+    """Takes requests and, while `frozen`, answers none of them: a server that was stopped."""
+
+    frozen = False
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.thaw = trio.Event()
+
+    async def _around(self, request, call):
+        if self.frozen:
+            await self.thaw.wait()
+        return await call()
+
+
+@pytest.fixture
+async def bed(tmp_path):
+    bed = Bed(tmp_path, options=replace(TINY, sync_timeout_s=DEADLINE_S))
+    await bed.create()
+    return bed
+
+
+async def states(engine, seconds):
+    """The states that it goes through within so many seconds, and when each began, to the second."""
+    seen = {}
+    begun = trio.current_time()
+    while trio.current_time() - begun <= seconds:
+        seen.setdefault(engine.state, round(trio.current_time() - begun))
+        await trio.sleep(1)
+    return seen
+
+
+async def test_a_store_that_fails(bed, autojump_clock):
+    faulty = FaultyStore(bed.store, random.Random(1))
+    async with bed.open(store=faulty) as engine:
+        engine.commit([(b"meta1", b"one")])
+        await engine.sync()
+        assert engine.state == "ok"
+        faulty.partitioned = True
+        engine.commit([(b"meta2", b"two")])
+        with pytest.raises(UnavailableError, match="stays in memory"):
+            await engine.sync()
+        assert engine.state == "read-only", "the deadline of a sync is that of the outage"
+        engine.commit([(b"meta3", b"three")])
+        faulty.partitioned = False
+        await engine.sync()
+        assert engine.state == "ok"
+        assert bed.metrics.get("outages_total") == 1
+    async with bed.open() as engine:
+        assert await engine.multi_get([b"meta1", b"meta2", b"meta3"]) == [b"one", b"two", b"three"]
+
+
+async def test_the_states_of_a_store_that_fails_follow_each_other(bed, autojump_clock):
+    faulty = FaultyStore(bed.store, random.Random(1))
+    async with bed.open(store=faulty) as engine:
+        faulty.partitioned = True
+        engine.commit([(b"meta1", b"one")])
+        with trio.move_on_after(0.001):
+            await engine.sync()
+        seen = await states(engine, 100)
+        assert list(seen) == ["ok", "waiting", "read-only"]
+        assert seen["waiting"] <= SILENCE_S + 1
+        assert DEADLINE_S <= seen["read-only"] <= DEADLINE_S + 1
+        faulty.partitioned = False
+        assert list(await states(engine, 10)) == ["read-only", "ok"]
+
+
+async def test_a_store_that_is_silent(bed, autojump_clock):
+    """No error comes back, for as long as the client waits: silence is an outage too."""
+    frozen = FrozenStore(bed.store)
+    async with bed.open(store=frozen) as engine:
+        engine.commit([(b"meta1", b"one")])
+        await engine.sync()
+        frozen.frozen = True
+        engine.commit([(b"meta2", b"two")])
+        with trio.move_on_after(0.001):
+            await engine.sync()
+        seen = await states(engine, 100)
+        assert list(seen) == ["ok", "waiting", "read-only"]
+        assert SILENCE_S <= seen["waiting"] <= SILENCE_S + 1
+        assert DEADLINE_S <= seen["read-only"] <= DEADLINE_S + 1
+        frozen.frozen = False
+        frozen.thaw.set()
+        await engine.sync()
+        assert engine.state == "ok"
+        assert bed.metrics.get("outages_total") == 0, "nothing failed"
+    async with bed.open() as engine:
+        assert await engine.multi_get([b"meta1", b"meta2"]) == [b"one", b"two"]
+
+
+async def test_who_is_held_is_let_go_when_the_outage_is_long_if_it_asks_for_that(bed, autojump_clock):
+    faulty = FaultyStore(bed.store, random.Random(1))
+    rng = random.Random(2)
+    done = {}
+    async with bed.open(store=faulty) as engine:
+        faulty.partitioned = True
+        begun = trio.current_time()
+        with trio.move_on_after(1):
+            for index in range(1000):
+                await engine.admit(CHUNK_SIZE)
+                engine.commit([(chunk_key(1, index), rng.randbytes(CHUNK_SIZE))])
+
+        async def ask(name, **options):
+            await engine.admit(CHUNK_SIZE, **options)
+            done[name] = trio.current_time() - begun
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, "write")
+            await trio.testing.wait_all_tasks_blocked()
+            counted = bed.metrics.get("held_writes", by="chunks")
+            nursery.start_soon(lambda: ask("change", unless_read_only=True))
+            await trio.sleep(200)
+            assert list(done) == ["change"]
+            assert DEADLINE_S <= done["change"] <= DEADLINE_S + 10
+            assert bed.metrics.get("held_writes", by="chunks") == counted + 1, "once, however often it looked"
+            faulty.partitioned = False
+        assert list(done) == ["change", "write"]
+
+
+async def test_uploads_in_flight_are_the_first_step_of_backpressure(bed, autojump_clock):
+    frozen = FrozenStore(bed.store)
+    rng = random.Random(2)
+    async with bed.open(store=frozen) as engine:
+        frozen.frozen = True
+        with trio.move_on_after(1):
+            for index in range(1000):
+                await engine.admit(CHUNK_SIZE)
+                engine.commit([(chunk_key(1, index), rng.randbytes(CHUNK_SIZE))])
+                await trio.lowlevel.checkpoint()
+        limit = bed.options.dirty_limit_bytes // bed.options.chunk_sst_size_bytes
+        assert engine.statistics()["uploads_in_flight"] == min(limit, bed.options.uploads_max) > 1
+        assert bed.metrics.get("held_writes", by="chunks") == 1
+        frozen.frozen = False
+        frozen.thaw.set()
+        await engine.flush()
+        assert engine.statistics()["uploads_in_flight"] == 0
+
+
+async def test_uploads_that_have_to_wait_are_counted(tmp_path, autojump_clock):
+    bed = Bed(tmp_path, options=replace(TINY, uploads_max=1))
+    await bed.create()
+    frozen = FrozenStore(bed.store)
+    rng = random.Random(2)
+    async with bed.open(store=frozen) as engine:
+        frozen.frozen = True
+        with trio.move_on_after(1):
+            for index in range(1000):
+                await engine.admit(CHUNK_SIZE)
+                engine.commit([(chunk_key(1, index), rng.randbytes(CHUNK_SIZE))])
+                await trio.lowlevel.checkpoint()
+        assert engine.statistics()["uploads_in_flight"] == 1
+        assert bed.metrics.get("held_uploads") > 0
+        frozen.frozen = False
+        frozen.thaw.set()
+
+
+class TestOutage:
+    """The rules of `Outage` itself."""
+
+    async def test_a_large_body_may_take_as_long_as_a_slow_line_needs(self, autojump_clock):
+        outage = Outage(Metrics())
+        with outage.question("an upload", 64 * MIB):
+            await trio.sleep(64 * MIB / SLOW_BYTES_PER_S)
+            assert outage.age_s is None
+            assert outage.reason == ""
+            await trio.sleep(SILENCE_S + 1)
+            assert outage.reason == "no answer to an upload for 518 s"
+        assert outage.age_s is None
+
+    async def test_any_answer_ends_a_silence(self, autojump_clock):
+        outage = Outage(Metrics())
+        with outage.question("the first"):
+            for _ in range(20):
+                with outage.question("another"):
+                    await trio.sleep(SILENCE_S - 1)
+                outage.ended()
+                assert outage.age_s is None
+            await trio.sleep(SILENCE_S + 1)
+            assert math.isclose(outage.age_s, SILENCE_S + 1)
+
+    async def test_it_lasts_since_the_first_attempt_that_failed_was_begun(self, autojump_clock):
+        outage = Outage(metrics := Metrics())
+        outage.ended()
+        for asked_s in (trio.current_time(), trio.current_time() + 40):
+            await trio.sleep(30)
+            outage.failed("503", asked_s)
+        assert (outage.age_s, outage.reason, outage.has_failed) == (60.0, "503", True)
+        outage.ended()
+        assert (outage.age_s, outage.reason, outage.has_failed) == (None, "", False)
+        outage.failed("503", trio.current_time() - 5)
+        assert outage.age_s == 0.0, "it answered a moment ago"
+        assert metrics.get("outages_total") == 2

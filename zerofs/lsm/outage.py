@@ -1,0 +1,88 @@
+"""Whether the store answers: since when it does not, and why. Decides nothing; the engine does that.
+
+Two things are an outage: an attempt that failed, until one succeeds; and an attempt that is not answered at all for
+longer than a slow line explains, because a frozen server keeps a request for as long as the client waits.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from zerofs.telemetry.metrics import Metrics
+from zerofs.units import KIB
+
+SILENCE_S = 5.0
+"""A small request that is not answered for so long is an outage."""
+
+SLOW_BYTES_PER_S = 128 * KIB
+"""A body gets so much more time: one megabit a second is slow, not silent."""
+
+
+class Outage:
+    """The present one, if there is any. Owned by the storage of one engine; times are trio's, in seconds."""
+
+    __slots__ = ("_answered_s", "_asked", "_failed_s", "_metrics", "_reason")
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._reason = ""
+        self._failed_s = 0.0
+        self._answered_s = -float("inf")
+        self._asked: dict[object, tuple[float, float, str]] = {}
+        """What is not answered yet: when it was asked, how long it may take, and what it is."""
+
+    @property
+    def reason(self) -> str:
+        """Why the store does not take our objects; empty when it does."""
+        if self._reason:
+            return self._reason
+        silent = self._silent()
+        return "" if silent is None else f"no answer to {silent[1]} for {trio.current_time() - silent[0]:.0f} s"
+
+    @property
+    def age_s(self) -> float | None:
+        """How long it lasts already; None when there is none."""
+        if self._reason:
+            return trio.current_time() - self._failed_s
+        if not self._asked:
+            return None
+        silent = self._silent()
+        return None if silent is None else trio.current_time() - silent[0]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last attempt failed: a silence alone has not, yet."""
+        return bool(self._reason)
+
+    def _silent(self) -> tuple[float, str] | None:
+        """The oldest question that should have been answered: since when the store is silent, and what was asked."""
+        now_s = trio.current_time()
+        since = [
+            (max(asked_s, self._answered_s), what)
+            for asked_s, patience_s, what in self._asked.values()
+            if now_s - max(asked_s, self._answered_s) > patience_s
+        ]
+        return min(since, default=None)
+
+    @contextmanager
+    def question(self, what: str, body_size_bytes: int = 0) -> Iterator[None]:
+        """Within the block the store is asked, and silent if that takes long."""
+        token = object()
+        self._asked[token] = (trio.current_time(), SILENCE_S + body_size_bytes / SLOW_BYTES_PER_S, what)
+        try:
+            yield
+        finally:
+            del self._asked[token]
+
+    def failed(self, reason: str, asked_s: float) -> None:
+        """An attempt that was begun at `asked_s` failed."""
+        if not self._reason:
+            self._failed_s = max(asked_s, self._answered_s)
+            self._metrics.add("outages_total")
+        self._reason = reason
+
+    def ended(self) -> None:
+        """The store answers."""
+        self._answered_s = trio.current_time()
+        self._reason = ""
