@@ -16,11 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 APPENDED = ("ledger", "journal", "diary")
+DIRECTORY = "."
+"""What is fsynced when it is the directory itself."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One system call that changes something, or an fsync of `path`."""
+    """One system call that changes something, or an fsync of `path`, a file or the directory."""
 
     kind: str
     path: str
@@ -56,7 +58,7 @@ def steps(seed: int) -> Iterator[Step]:
         else:
             yield Step("mkdir", f"folder {number}")
         if source.random() < 0.3:
-            yield Step("fsync", source.choice([*APPENDED, *files]))
+            yield Step("fsync", source.choice([*APPENDED, *files, DIRECTORY]))
 
 
 def states(seed: int, first: int, last: int) -> Iterator[dict[str, bytes | None]]:
@@ -84,7 +86,7 @@ def fsynced_sizes(seed: int, count: int, moment: int) -> dict[str, int]:
     among the first `count` steps. What a file was renamed to afterwards has what it had."""
     sizes: dict[str, int] = {}
     for done, (step, state) in enumerate(zip(steps(seed), states(seed, 1, moment), strict=False), 1):
-        if step.kind == "fsync" and done <= count:
+        if step.kind == "fsync" and step.path != DIRECTORY and done <= count:
             sizes[step.path] = len(state[step.path] or b"")
         elif step.kind == "rename":
             sizes[step.other] = sizes.pop(step.path, 0)
@@ -104,7 +106,8 @@ def work(root: str, notes: int, seed: int) -> None:
 
     def descriptor(path: str) -> int:
         if path not in opened:
-            opened[path] = os.open(os.path.join(root, path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            flags = os.O_DIRECTORY if path == DIRECTORY else os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            opened[path] = os.open(os.path.join(root, path), flags)
         return opened[path]
 
     for done, step in enumerate(steps(seed)):

@@ -1,38 +1,25 @@
 """P2 and P3: what a killed process leaves behind (point 4 of the issue)."""
 
-import contextlib
-import itertools
 import os
-import subprocess
-import sys
+import random
+import shutil
+import time
 
 import pytest
 
 from tests.mount import journal
-from tests.mount.harness import TINY
+from tests.mount.harness import TINY, Lab
 from tests.mount.hosts import wait_for
 from tests.mount.stores import on_stores
+from tests.mount.working import STRICT, check_moment, check_prefixes, steps_noted, working
 
 pytestmark = pytest.mark.mount
 
-LOOK_AHEAD = 2000
-"""Steps after the last fsync that could have been done when the process died."""
+ROUNDS = int(os.environ.get("ZEROFS_CRASH_ROUNDS", "150"))
+"""Of each kind in the long version of the rounds at the end."""
 
-
-@contextlib.contextmanager
-def working(lab, root, seed):
-    """The journal program at work below `root`; the file that it notes down in."""
-    notes = lab.root / f"notes {seed}"
-    notes.touch()
-    command = [sys.executable, journal.__file__, root, notes, str(seed)]
-    with (lab.root / f"journal {seed}.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        yield notes
-        assert process.wait(60) == 1, "it ends with the error that the dead filesystem gives it"
-    finally:
-        process.kill()
-        process.wait()
+KEPT_MAX = 8
+"""So many rounds stay in the volume and are read again after each crash; older ones are deleted."""
 
 
 def crash_while_working(lab, mount, root, seed, fsyncs):
@@ -40,11 +27,7 @@ def crash_while_working(lab, mount, root, seed, fsyncs):
     with working(lab, root, seed) as notes:
         wait_for(lambda: notes.read_bytes().count(b"\n") >= fsyncs, f"{fsyncs} fsyncs")
         mount.kill()
-    return int(notes.read_text().split()[-1])
-
-
-STRICT = {"servers.fuse": {"writeback": False}, "lsm": {"sync_interval_s": 0.05}}
-"""Every write(2) is a request of its own, and cuts happen all the time."""
+    return steps_noted(notes)
 
 
 @on_stores()
@@ -70,31 +53,11 @@ def crash_and_check(lab, mount, fsyncs):
         mount.drop_cache()
         mount.start()
         found = journal.read_directory(root)
-        moments = map(dict, journal.states(seed, durable, durable + LOOK_AHEAD))
-        assert any(is_between(*pair, found) for pair in itertools.pairwise(moments)), (
-            f"round {seed}: no prefix of {durable} or more steps"
-        )
+        check_moment(seed, durable, found)
         kept[root] = found
         for earlier, contents in kept.items():
             assert journal.read_directory(earlier) == contents
     mount.umount()
-
-
-def is_between(before, after, found):
-    """Whether `found` is the state before a step, or that with part of what the step appends.
-
-    A request is all or nothing, but one write(2) may be several: the kernel ends a request at a page of the caller's
-    buffer that it cannot copy at once.
-    """
-    return found.keys() == before.keys() and all(
-        data == before[name]
-        or (
-            None not in (data, before[name], after.get(name))
-            and data.startswith(before[name])
-            and after[name].startswith(data)
-        )
-        for name, data in found.items()
-    )
 
 
 @on_stores("file", "minio")
@@ -108,42 +71,6 @@ def test_a_crash_with_the_writeback_cache_keeps_what_was_fsynced(lab, store):
         mount.start()
         check_prefixes(seed, durable, journal.read_directory(root))
     mount.umount()
-
-
-def check_prefixes(seed, durable, found):
-    """Names are those of one moment; every file holds a prefix of what was appended to it, and what was fsynced.
-
-    The kernel keeps written pages back and hands them over when it likes, but an fsync makes it hand over one file.
-    """
-    nearest: list[str] | None = None
-    for moment, state in enumerate(journal.states(seed, durable, durable + LOOK_AHEAD), durable):
-        if state.keys() == found.keys():
-            sizes = journal.fsynced_sizes(seed, durable, moment)
-            wrong = [
-                describe(name, found[name], whole, sizes.get(name, 0))
-                for name, whole in state.items()
-                if not is_prefix(found[name], whole, sizes.get(name, 0))
-            ]
-            if not wrong:
-                return
-            if nearest is None or len(wrong) < len(nearest):
-                nearest = wrong
-    raise AssertionError(f"no moment after at least {durable} steps explains {nearest or sorted(found)}")
-
-
-def describe(name, data, whole, size):
-    """What is wrong with a file: how much is there, was written, was fsynced, and where it differs."""
-    if data is None or whole is None:
-        return f"{name}: directory or file"
-    differs = next((i for i, (a, b) in enumerate(zip(data, whole, strict=False)) if a != b), min(len(data), len(whole)))
-    zeros = len(data[differs:]) - len(data[differs:].lstrip(b"\0"))
-    return f"{name}: {len(data)} of {len(whole)} bytes, {size} fsynced, differs at {differs}, then {zeros} zeros"
-
-
-def is_prefix(data, whole, size):
-    if data is None or whole is None:
-        return data is whole
-    return whole.startswith(data) and len(data) >= size
 
 
 def test_a_flush_then_kill_loses_nothing(lab, store):
@@ -168,3 +95,61 @@ def test_a_dead_mount_is_buried_with_the_truth(lab, store):
     assert "may be lost" in done.stderr
     mount.start()
     mount.umount()
+
+
+@pytest.mark.parametrize(
+    "rounds",
+    [
+        pytest.param(4, id="few"),
+        pytest.param(ROUNDS, id="many", marks=[pytest.mark.slow, pytest.mark.timeout(600 + 15 * ROUNDS)]),
+    ],
+)
+@pytest.mark.parametrize("writeback", [False, True], ids=["strict", "writeback"])
+def test_rounds_of_kills_at_random_moments(fuse, tmp_path, rounds, writeback):
+    """Work, kill -9 at random, mount, look; kill again, delete the cache, mount, look again. Small limits, so that
+    flushes, merges, repacks and collections are what is killed."""
+    with Lab(tmp_path, patience_s=300 + 15 * rounds) as lab:
+        chance = random.Random(rounds)
+        small = TINY | {"lsm": TINY["lsm"] | {"memtable_size_mb": 0.004, "sync_interval_s": 0.05}}
+        settings = small if writeback else small | {"servers.fuse": STRICT["servers.fuse"]}
+        mount = lab.mount(lab.local_store(), settings=settings)
+        kept = {}
+        for seed in range(1000, 1000 + rounds):
+            root = mount.path / f"round {seed}"
+            root.mkdir()
+            durable = kill_at_random(lab, mount, root, seed, chance)
+            mount.start()
+            found = read_if_there(root)
+            assert found is not None or not durable, f"round {seed}: the directory is gone"
+            if found is not None:
+                (check_prefixes if writeback else check_moment)(seed, durable, found)
+                kept[root] = found
+            mount.kill()
+            mount.drop_cache()
+            mount.start()
+            for earlier, contents in kept.items():
+                assert read_if_there(earlier) == contents, f"{earlier.name} after the crash of round {seed}"
+            for old in list(kept)[:-KEPT_MAX]:
+                shutil.rmtree(old)
+                del kept[old]
+        mount.umount()
+        assert mount.zerofs("fsck").returncode == 0
+        mount.drop_cache()
+        mount.start()
+        assert {path.name for path in mount.path.iterdir()} == {root.name for root in kept}
+        assert {root: journal.read_directory(root) for root in kept} == kept
+        mount.umount()
+
+
+def kill_at_random(lab, mount, root, seed, chance):
+    """Kill the daemon some time after a random number of fsyncs. The number of steps that were durable then."""
+    with working(lab, root, seed) as notes:
+        wanted = chance.choice((0, 1, 3, 10, 30))
+        wait_for(lambda: notes.read_bytes().count(b"\n") >= wanted, f"{wanted} fsyncs")
+        time.sleep(chance.uniform(0, 0.1))  # the moment of the kill is what this is about
+        mount.kill()
+    return steps_noted(notes)
+
+
+def read_if_there(root):
+    return journal.read_directory(root) if root.exists() else None
