@@ -12,11 +12,13 @@ import dataclasses
 import os
 import selectors
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,6 +113,51 @@ def moto_server() -> Iterator[Server]:
             yield server
         finally:
             process.kill()
+
+
+class Machine:
+    """A MinIO that can be frozen, killed and started again with its data at the same address."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._frozen = False
+        self._stack = contextlib.ExitStack()
+        self.server = self._stack.enter_context(minio_server(directory))
+        self._pid = self.server.pid
+        self._again: subprocess.Popen | None = None
+
+    def freeze(self) -> None:
+        """It keeps its connections and answers nothing."""
+        os.kill(self._pid, signal.SIGSTOP)
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """It answers what it was asked meanwhile."""
+        os.kill(self._pid, signal.SIGCONT)
+        self._frozen = False
+
+    def kill(self) -> None:
+        """Its connections break, and new ones are refused."""
+        os.kill(self._pid, signal.SIGKILL)
+        if self._again is not None:
+            self._again.wait()
+
+    def start(self) -> None:
+        """After `kill`: it answers again, on return."""
+        address = urllib.parse.urlsplit(self.server.endpoint)
+        self._again = _minio_process(self._directory, address.port)
+        self._pid = self._again.pid
+        if not _wait_alive(self._again, f"{self.server.endpoint}/minio/health/ready"):
+            raise RuntimeError(f"MinIO did not start again: see {self._directory / 'minio.log'}")
+
+    def close(self) -> None:
+        """Whatever happened, it is gone."""
+        if self._frozen:
+            self.thaw()
+        if self._again is not None:
+            self._again.kill()
+            self._again.wait()
+        self._stack.close()
 
 
 @contextlib.contextmanager

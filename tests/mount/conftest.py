@@ -14,7 +14,7 @@ import pytest
 
 from tests.mount.harness import Lab
 from tests.mount.stores import BucketStore
-from tests.servers import minio_server, missing_minio, moto_server
+from tests.servers import Machine, minio_server, missing_minio, moto_server
 from zerofs.mounttable import fuse_obstacle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -160,6 +160,15 @@ def minio(tmp_path_factory):
         pytest.skip(f"NOT TESTED: {reason}")
     with minio_server(tmp_path_factory.mktemp("minio")) as server:
         yield server
+
+
+@pytest.fixture
+def machine(tmp_path_factory):
+    """A MinIO of the test's own, to be frozen and killed; skips where none was built."""
+    if reason := missing_minio():
+        pytest.skip(f"NOT TESTED: {reason}")
+    with contextlib.closing(Machine(tmp_path_factory.mktemp("machine"))) as made:
+        yield made
 
 
 @pytest.fixture

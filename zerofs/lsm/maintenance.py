@@ -130,7 +130,7 @@ class Maintenance:
         version = self._versions.current
         while True:
             seqno = self._commits.seqno
-            if self._collection_wanted:
+            if self._collection_wanted or self.is_behind:  # the latter also at the start: writers wait for it
                 return True
             if seqno == self._tight_at:
                 await self._progress.wait()

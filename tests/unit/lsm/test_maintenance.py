@@ -7,6 +7,7 @@ import trio
 
 from tests.unit.lsm.kit import Bed, Crash, chunk_key
 from zerofs.lsm.audit import audit
+from zerofs.lsm.compaction.worker import InlineWorker
 from zerofs.lsm.format.names import sst_name
 from zerofs.lsm.maintenance import TIGHTEN_AFTER_S
 from zerofs.units import CHUNK_SIZE
@@ -135,3 +136,27 @@ async def test_what_a_crashed_writer_left_is_collected(bed, autojump_clock):
         await engine.maintenance.collect()
         assert orphan not in [info.name for info in await bed.store.list("")]
         assert await engine.get(b"meta1") == b"y"
+
+
+class StuckWorker(InlineWorker):
+    """Never done with a merge."""
+
+    async def compact(self, job):
+        await trio.sleep_forever()
+
+
+async def test_a_writer_that_opens_a_volume_with_too_many_runs_merges_them(bed, autojump_clock):
+    """Before, it waited for a commit to begin with, and the commit for the merge: nobody could write any more."""
+    with pytest.raises(Crash):
+        async with bed.open(worker=StuckWorker(bed.storage())) as engine:
+            for number in range(bed.options.runs_max):
+                engine.commit([(b"meta%d" % number, b"x")])
+                await engine.flush()
+            with trio.move_on_after(60) as held:
+                await engine.admit(0)
+            assert held.cancelled_caught
+            raise Crash
+    async with bed.open() as engine:
+        with trio.fail_after(60):
+            await engine.admit(0)
+        assert len(engine.manifest.tree(b"meta").runs) < bed.options.runs_max
