@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from tests.mount import journal
+from tests.mount.hosts import wait_for
 
 STRICT = {"servers.fuse": {"writeback": False}, "lsm": {"sync_interval_s": 0.05}}
 """Every write(2) is a request of its own, and cuts happen all the time."""
@@ -28,6 +29,11 @@ def working(lab, root, seed):
     finally:
         process.kill()
         process.wait()
+
+
+def wait_for_fsyncs(notes, count):
+    """Return when so many fsyncs were acknowledged."""
+    wait_for(lambda: notes.read_bytes().count(b"\n") >= count, f"{count} fsyncs")
 
 
 def steps_noted(notes):

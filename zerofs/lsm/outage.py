@@ -16,7 +16,7 @@ SILENCE_S = 5.0
 """A small request that is not answered for so long is an outage."""
 
 SLOW_BYTES_PER_S = 128 * KIB
-"""A body gets so much more time: one megabit a second is slow, not silent."""
+"""Bodies that are on their way get so much more time: one megabit a second is slow, not silent."""
 
 
 class Outage:
@@ -29,8 +29,8 @@ class Outage:
         self._reason = ""
         self._failed_s = 0.0
         self._answered_s = -float("inf")
-        self._asked: dict[object, tuple[float, float, str]] = {}
-        """What is not answered yet: when it was asked, how long it may take, and what it is."""
+        self._asked: dict[object, tuple[float, int, str]] = {}
+        """What is not answered yet: when it was asked, how large its body is, and what it is."""
 
     @property
     def reason(self) -> str:
@@ -45,8 +45,6 @@ class Outage:
         """How long it lasts already; None when there is none."""
         if self._reason:
             return trio.current_time() - self._failed_s
-        if not self._asked:
-            return None
         silent = self._silent()
         return None if silent is None else trio.current_time() - silent[0]
 
@@ -57,19 +55,18 @@ class Outage:
 
     def _silent(self) -> tuple[float, str] | None:
         """The oldest question that should have been answered: since when the store is silent, and what was asked."""
-        now_s = trio.current_time()
-        since = [
-            (max(asked_s, self._answered_s), what)
-            for asked_s, patience_s, what in self._asked.values()
-            if now_s - max(asked_s, self._answered_s) > patience_s
-        ]
-        return min(since, default=None)
+        if not self._asked:
+            return None
+        # All bodies share one line.
+        patience_s = SILENCE_S + sum(size for _, size, _ in self._asked.values()) / SLOW_BYTES_PER_S
+        since_s, what = min((max(asked_s, self._answered_s), what) for asked_s, _, what in self._asked.values())
+        return (since_s, what) if trio.current_time() - since_s > patience_s else None
 
     @contextmanager
     def question(self, what: str, body_size_bytes: int = 0) -> Iterator[None]:
         """Within the block the store is asked, and silent if that takes long."""
         token = object()
-        self._asked[token] = (trio.current_time(), SILENCE_S + body_size_bytes / SLOW_BYTES_PER_S, what)
+        self._asked[token] = (trio.current_time(), body_size_bytes, what)
         try:
             yield
         finally:

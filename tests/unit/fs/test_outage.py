@@ -86,6 +86,17 @@ async def test_what_the_kernel_has_accepted_is_taken_however_long_it_lasts() -> 
     assert (await mount.read_file("/f"))[:C] == b"y" * C
 
 
+@pytest.mark.parametrize("more", [{"mode": 0o600}, {"size_bytes": 0}, {"uid": 5}, {"atime_ns": 7}])
+async def test_a_kernel_that_keeps_times_sends_them_with_every_change(more: dict[str, int]) -> None:
+    """A chmod brings a ctime too: that does not make it one that a program was told to have succeeded."""
+    mount = await prepared()
+    mount.engine.outage("read-only")
+    with fails("EROFS"):
+        await mount.fs.setattr(ROOT_CALLER, 2, AttributeChanges(mtime_ns=5, ctime_ns=6, **more))
+    with fails("EROFS"):
+        await mount.fs.setattr(ROOT_CALLER, 2, AttributeChanges(ctime_ns=6, **more))
+
+
 async def test_what_waits_for_room_is_refused_or_goes_on_waiting_when_the_outage_becomes_long() -> None:
     mount = await prepared()
     handle = await mount.open("/f")

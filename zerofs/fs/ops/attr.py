@@ -49,8 +49,7 @@ async def setattr_(
     A size may be set through a handle open for writing whatever the mode says. Raises EPERM, EACCES (the rules are in
     `access`), EINVAL, EISDIR, EFBIG, ENOSPC, EROFS, EBADF, ESTALE.
     """
-    # With a ctime it is the kernel that writes back what it kept: a program was told long ago that it succeeded.
-    await ctx.admit(held=changes.ctime_ns is not None and changes.size_bytes is None)
+    await ctx.admit(held=changes.are_written_back)
     with await ctx.locks.hold(inode):
         node = await ctx.inodes.get(inode)
         _require_allowed(ctx, caller, node, changes, handle)
