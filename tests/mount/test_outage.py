@@ -120,7 +120,7 @@ def test_a_server_that_goes_away_under_load(fuse, tmp_path, machine, bucket, how
         assert mount.zerofs("fsck").returncode == 0
 
 
-@pytest.mark.parametrize("how", ["killed", "frozen"])
+@pytest.mark.parametrize("how", [pytest.param("killed", marks=[pytest.mark.slow]), "frozen"])
 def test_an_outage_beyond_the_deadline(fuse, lab, machine, bucket, how):
     """fsync gives up, changes are refused, what was written is held; and afterwards everything is as it was."""
     mount = lab.mount(bucket, settings=settings(DEADLINE_S))
