@@ -109,36 +109,24 @@ class Engine:
         if writer is None:
             return
         if unless_read_only:
-            await self._wait_unless_read_only(writer, size_bytes)
+            await self._until_let_in(writer, size_bytes, unless_read_only=True)
         elif self._admission.locked() or self._held_by(writer, size_bytes):
             # Only the first in the line looks at each bit of progress: there may be hundreds behind it.
             async with self._admission:
-                await self._wait_in_front(writer, size_bytes)
+                await self._until_let_in(writer, size_bytes, unless_read_only=False)
 
-    async def _wait_in_front(self, writer: WriterParts, size_bytes: int) -> None:
+    async def _until_let_in(self, writer: WriterParts, size_bytes: int, *, unless_read_only: bool) -> None:
         held_by = ""
         while True:
             held_before, held_by = held_by, self._held_by(writer, size_bytes)
-            if not held_by:
+            if not held_by or (unless_read_only and self.state == "read-only"):
                 return
-            self._note_held(writer, held_by, held_before)
-            await writer.progress.wait()
-
-    async def _wait_unless_read_only(self, writer: WriterParts, size_bytes: int) -> None:
-        held_by = ""
-        while True:
-            held_before, held_by = held_by, self._held_by(writer, size_bytes)
-            if not held_by or self.state == "read-only":
-                return
-            self._note_held(writer, held_by, held_before)
-            with trio.move_on_after(LOOK_EVERY_S):
+            if held_by != held_before:
+                self._storage.metrics.add("held_writes", by=held_by)
+            if writer.syncer.durable_seqno < self._commits.seqno:
+                writer.syncer.want_sync()
+            with trio.move_on_after(LOOK_EVERY_S if unless_read_only else math.inf):
                 await writer.progress.wait()
-
-    def _note_held(self, writer: WriterParts, held_by: str, held_before: str) -> None:
-        if held_by != held_before:
-            self._storage.metrics.add("held_writes", by=held_by)
-        if writer.syncer.durable_seqno < self._commits.seqno:
-            writer.syncer.want_sync()
 
     def _held_by(self, writer: WriterParts, size_bytes: int) -> str:
         """Why nobody may write now; empty when everybody may."""
