@@ -122,6 +122,12 @@ class CheckpointError(ZerofsError):
     exit_code = 22
 
 
+class CloneError(ZerofsError):
+    """The volume is a clone, and what was asked of it has to wait for `clone detach`, or that for something else."""
+
+    exit_code = 23
+
+
 class ReadOnlyError(ZerofsError):
     """A change was asked of a volume that was opened for reading only."""
 

@@ -41,6 +41,7 @@ TABLE = (
     _row(errors.MountpointError.exit_code, "mountpoint", "The mountpoint is missing, busy, or not a zerofs mount."),
     _row(errors.UnsupportedFormatError.exit_code, "newer format", "The volume was made by a newer zerofs."),
     _row(errors.CheckpointError.exit_code, "checkpoint", "There is no checkpoint of that name, or the name is taken."),
+    _row(errors.CloneError.exit_code, "clone", "A clone cannot do that before `clone detach`, or not be detached yet."),
     ExitCode(number="128+N", name="signal", meaning="Ended by signal N: 130 for Ctrl-C, 143 for SIGTERM."),
 )
 

@@ -50,11 +50,14 @@ async def audit(storage: Storage, manifest: Manifest) -> list[Finding]:
 
 
 async def list_ssts(storage: Storage) -> dict[SstId, int]:
-    """Every SST in the store, of either family, with its size in bytes."""
+    """Every SST that the volume may refer to, of either family, with its size in bytes: also those of its sources."""
     sizes = {}
-    for info in await storage.store.list(SST_PREFIX):
-        with contextlib.suppress(CorruptionError):  # a name that is not ours: somebody else put it there
-            sizes[parse_sst_name(info.name)] = info.size_bytes
+    for origin in storage.origins.all():
+        for info in await origin.list(SST_PREFIX):
+            with contextlib.suppress(CorruptionError):  # a name that is not ours: somebody else put it there
+                sst = parse_sst_name(info.name)
+                if storage.origins.of(sst[0]) is origin:
+                    sizes[sst] = info.size_bytes
     return sizes
 
 
@@ -108,7 +111,8 @@ class Auditor:
         missing = sorted(referred.keys() - self._sizes.keys())
         self.lost.update(missing)
         findings += [
-            Finding(object_name=sst_name(sst), problem="missing, although pointer rows refer to it") for sst in missing
+            Finding(object_name=sst_name(sst), problem=f"missing{self._where(sst)}, although pointer rows refer to it")
+            for sst in missing
         ]
         if is_readable:  # else a recount of what cannot be read would only confuse
             try:
@@ -128,6 +132,7 @@ class Auditor:
         referred: dict[SstId, int] = {}
         if found != sst.size_bytes:
             problem = "missing" if found is None else f"{found} bytes, the manifest says {sst.size_bytes}"
+            problem += self._where(sst.sst)
         else:
             try:
                 async for rows in read_blocks(reader, sst, prefix):
@@ -144,6 +149,9 @@ class Auditor:
         self._unreadable.add(sst.sst)
         self.damaged.append(sst)
         return [Finding(object_name=sst.name, problem=problem)]
+
+    def _where(self, sst: SstId) -> str:
+        return self._storage.origins.of(sst[0]).where
 
     async def _check_registers(self, manifest: Manifest, referred: dict[SstId, int]) -> list[Finding]:
         findings = []

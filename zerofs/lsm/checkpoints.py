@@ -1,11 +1,14 @@
 """Checkpoints: names for manifests, kept in the manifest itself (decision 0011)."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from zerofs.errors import CheckpointError
 from zerofs.ids import CHECKPOINT_ID_SIZE
+from zerofs.lsm.format.foreign import last_foreign_epoch
 from zerofs.lsm.format.manifest import MAX_CHECKPOINT_NAME_SIZE, MAX_CHECKPOINTS, Checkpoint, Manifest
 from zerofs.lsm.manifests import ManifestStore
+from zerofs.lsm.registers import RegisterView
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.syncer import Syncer
 from zerofs.lsm.versions import Versions
@@ -29,6 +32,17 @@ def find(manifest: Manifest, name: str) -> Checkpoint:
             return checkpoint
     known = ", ".join(checkpoint.name for checkpoint in manifest.checkpoints[-10:]) or "none"
     raise CheckpointError(f"there is no checkpoint {name!r}; there are: {known}")
+
+
+async def refers_to_sources(storage: Storage, manifest: Manifest) -> bool:
+    """Whether a version refers to objects of other volumes. Raises CorruptionError, UnavailableError."""
+    last = last_foreign_epoch(manifest.foreign)
+    if any(sst.sst[0] <= last for tree in manifest.trees for run in tree.runs for sst in run.ssts):
+        return True
+    if last:
+        async for sst, _ in RegisterView(storage, manifest).all():
+            return sst[0] <= last  # the first one is the oldest
+    return False
 
 
 class Checkpoints:
@@ -58,6 +72,35 @@ class Checkpoints:
             return replace(current, checkpoints=(*current.checkpoints, self._pin(name, current.manifest_id + 1)))
 
         return find(await self._versions.edit(change), name)
+
+    async def copy(self, name: str, of: str) -> Checkpoint:
+        """Give the state of a checkpoint, by name or id, another name too. Raises CheckpointError, FencedError."""
+        check_name(name)
+
+        async def change(current: Manifest) -> Manifest:
+            self._require_free(current, name)
+            pin = self._pin(name, find(current, of).manifest_id)
+            return replace(current, checkpoints=(*current.checkpoints, pin))
+
+        return find(await self._versions.edit(change), name)
+
+    async def of_sources(self) -> list[Checkpoint]:
+        """Those whose state refers to objects of a clone's sources. Raises CorruptionError, UnavailableError."""
+        found = []
+        for point in self.all():
+            manifest = await self._manifests.load(point.manifest_id)
+            if await refers_to_sources(self._storage, manifest):
+                found.append(point)
+        return found
+
+    async def forget_pins(self, sources: Collection[bytes]) -> None:
+        """Drop what a detached clone remembers of volumes, by id, whose pins are gone. Raises FencedError."""
+
+        async def change(current: Manifest) -> Manifest:
+            left = tuple(it for it in current.foreign if it.is_read or it.volume_id not in sources)
+            return current if left == current.foreign else replace(current, foreign=left)
+
+        await self._versions.edit(change)
 
     async def delete(self, name: str) -> Checkpoint:
         """Let a checkpoint go, by name or id; what only it referred to is collected later. Returns what it was."""

@@ -12,12 +12,13 @@ import trio
 
 from zerofs.errors import CorruptionError
 from zerofs.lsm.chunk import Chunk
-from zerofs.lsm.format.pointer import Pointer
+from zerofs.lsm.format.pointer import IN_SST, Pointer
 from zerofs.lsm.options import LsmOptions
+from zerofs.lsm.origins import Origin
 from zerofs.lsm.sealing import open_chunks
 from zerofs.lsm.sst import disk_key
 from zerofs.lsm.storage import Storage
-from zerofs.transform.frame import frame_nonce
+from zerofs.transform.frame import Sealer, frame_nonce
 from zerofs.units import CHUNK_SIZE, KIB
 from zerofs.world import Lane
 
@@ -37,6 +38,15 @@ class _Span:
     start: int
     stop: int
     wanted: list[tuple[int, Pointer]] = field(default_factory=list)
+
+    def origin(self, storage: Storage) -> Origin:
+        """Where the object lies."""
+        return origin_of(storage, self.wanted[0][1])
+
+
+def origin_of(storage: Storage, pointer: Pointer) -> Origin:
+    """Where the object that a pointer leads into lies."""
+    return storage.origins.of(pointer.epoch) if pointer.holder == IN_SST else storage.origins.own
 
 
 def plan_spans(wanted: Sequence[tuple[int, Pointer]], gap_bytes: int, span_bytes: int) -> list[_Span]:
@@ -108,7 +118,7 @@ class ChunkReader:
         positions = list(frames)
         sealed = [frames[position] for position in positions]
         try:
-            texts = await self._open_frames(sealed)
+            texts = await self._open_frames([self._sealer(pointers.get(position)) for position in positions], sealed)
         except CorruptionError:
             texts = [
                 await self._open_or_refetch(frame, pointers.get(position), sources[position])
@@ -122,34 +132,39 @@ class ChunkReader:
             found[position] = text
             storage.chunks.put(source.nonce, text, len(text))
 
-    async def _open_frames(self, frames: Sequence[bytes | memoryview]) -> list[bytes]:
-        sealer = self._storage.sealers.chunk
+    def _sealer(self, pointer: Pointer | None) -> Sealer:
+        """What opens a frame that was fetched for a pointer; one without was in memory, so it is our own."""
+        return self._storage.sealers.chunk if pointer is None else origin_of(self._storage, pointer).chunk
+
+    async def _open_frames(self, sealers: Sequence[Sealer], frames: Sequence[bytes | memoryview]) -> list[bytes]:
         if sum(map(len, frames)) >= OFFLOAD_FROM_BYTES:
-            return await self._storage.world.offload(Lane.CPU, open_chunks, sealer, frames)
-        return open_chunks(sealer, frames)
+            return await self._storage.world.offload(Lane.CPU, open_chunks, sealers, frames)
+        return open_chunks(sealers, frames)
 
     async def _open_or_refetch(self, frame: bytes | memoryview, pointer: Pointer | None, source: Source) -> bytes:
         """One frame at a time, after one of a batch did not open: find out which, and ask the store again.
 
         A frame without `pointer` came with the WAL object that its source names: that was read from the store itself.
         """
-        sealer = self._storage.sealers.chunk
+        sealer = self._sealer(pointer)
         try:
             return sealer.open(frame, b"", CHUNK_SIZE)
         except CorruptionError as error:
             if pointer is None:
-                origin = source.pointer if type(source) is Chunk else source
-                assert type(origin) is Pointer, "a frame in memory is in a stored object too"
-                raise CorruptionError(f"{origin.object_name} at byte {origin.offset}: {error}") from error
+                stored = source.pointer if type(source) is Chunk else source
+                assert type(stored) is Pointer, "a frame in memory is in a stored object too"
+                raise CorruptionError(f"{stored.object_name} at byte {stored.offset}: {error}") from error
             if self._storage.disk_cache is not None:
                 await self._storage.disk_cache.discard(disk_key(pointer.object_name, pointer.offset))
-            again = await self._fetch_span_from_store(pointer.object_name, pointer.offset, pointer.length)
+            origin = origin_of(self._storage, pointer)
+            again = await self._fetch_part(origin, pointer.object_name, pointer.offset, pointer.length)
             try:
                 if frame_nonce(again) == pointer.nonce:
                     return sealer.open(again, b"", CHUNK_SIZE)
             except CorruptionError:
                 pass
-            raise CorruptionError(f"{pointer.object_name} at byte {pointer.offset}: {error}") from error
+            where = f"{pointer.object_name} at byte {pointer.offset}{origin.where}"
+            raise CorruptionError(f"{where}: {error}") from error
 
     async def _fetch(self, wanted: Sequence[tuple[int, Pointer]], frames: dict[int, bytes | memoryview]) -> None:
         disk = self._storage.disk_cache
@@ -178,23 +193,25 @@ class ChunkReader:
         self, span: _Span, frames: dict[int, bytes | memoryview], limit: trio.CapacityLimiter | None = None
     ) -> None:
         storage = self._storage
+        origin = span.origin(storage)
         if limit is None:
-            body = await self._fetch_span_from_store(span.name, span.start, span.stop - span.start)
+            body = await self._fetch_part(origin, span.name, span.start, span.stop - span.start)
         else:
             async with limit:
-                body = await self._fetch_span_from_store(span.name, span.start, span.stop - span.start)
+                body = await self._fetch_part(origin, span.name, span.start, span.stop - span.start)
         view = memoryview(body)
         for position, pointer in span.wanted:
             start = pointer.offset - span.start
             frame = view[start : start + pointer.length]
             if frame_nonce(frame) != pointer.nonce:
-                raise CorruptionError(f"{span.name} at byte {pointer.offset}: not the frame that its pointer row names")
+                where = f"{span.name} at byte {pointer.offset}{origin.where}"
+                raise CorruptionError(f"{where}: not the frame that its pointer row names")
             frames[position] = frame
             if storage.disk_cache is not None:
                 storage.disk_cache.put(disk_key(span.name, pointer.offset), bytes(frame))
 
-    async def _fetch_span_from_store(self, name: str, start: int, length: int) -> bytes:
-        body = await self._storage.get_part(name, start, length)
+    async def _fetch_part(self, origin: Origin, name: str, start: int, length: int) -> bytes:
+        body = await origin.get_part(name, start, length)
         self._storage.metrics.add("chunk_fetches")
         self._storage.metrics.add("chunk_fetch_bytes", length)
         return body

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import trio
 
 from zerofs.errors import CorruptionError, ZerofsError
+from zerofs.lsm.format.foreign import last_foreign_epoch
 from zerofs.lsm.format.manifest import Manifest
 from zerofs.lsm.format.names import (
     FLOOR_NAME,
@@ -154,9 +155,14 @@ class Collector:
 
     async def _list(self) -> _Listing:
         listing = _Listing()
+        foreign = last_foreign_epoch(self._versions.current.foreign)
         for info in await self._storage.store.list(SST_PREFIX):
             with _stranger(listing, info.name):
-                listing.ssts[parse_sst_name(info.name)] = info.size_bytes
+                sst = parse_sst_name(info.name)
+                if sst[0] > foreign:
+                    listing.ssts[sst] = info.size_bytes
+                else:
+                    listing.strangers.append(info.name)  # the source's lie in its own store: nobody wrote this one
         for info in await self._storage.store.list(WAL_PREFIX):
             with _stranger(listing, info.name):
                 listing.wal[parse_wal_name(info.name)] = info.size_bytes

@@ -52,14 +52,17 @@ class Compactor:
                 return True
         return False
 
-    async def compact_whole(self, prefix: bytes) -> None:
-        """Merge a whole tree into one run without deletes, unless it is one. Otherwise as `compact_one`."""
-        tree = self._versions.current.tree(prefix)
-        chosen = pick_all(tree.runs)
-        if chosen is not None:
-            await self._compact(tree, chosen)
+    async def compact_whole(self, prefix: bytes, *, rewrite_up_to: int = 0) -> None:
+        """Merge a whole tree into one run without deletes, unless it is one. Otherwise as `compact_one`.
 
-    async def _compact(self, tree: Tree, chosen: slice) -> None:
+        No SST of an epoch up to `rewrite_up_to` is left in it.
+        """
+        tree = self._versions.current.tree(prefix)
+        chosen = pick_all(tree.runs, rewrite_up_to)
+        if chosen is not None:
+            await self._compact(tree, chosen, rewrite_up_to)
+
+    async def _compact(self, tree: Tree, chosen: slice, rewrite_up_to: int = 0) -> None:
         versions, options = self._versions, self._options
         runs = tree.runs[chosen]
         minted = [self._names.mint() for _ in range(names_needed(runs, options.meta_sst_size_bytes))]
@@ -73,6 +76,8 @@ class Compactor:
             names=tuple(minted),
             target_size_bytes=options.meta_sst_size_bytes,
             block_size_bytes=options.block_size_bytes,
+            foreign=tuple(source for source in versions.current.foreign if source.is_read),
+            rewrite_up_to=rewrite_up_to,
         )
         changed: Changed = {}
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import trio
 
-from zerofs.errors import FencedError, MissingObjectError, ReadOnlyError, ZerofsError
+from zerofs.errors import CloneError, FencedError, MissingObjectError, ReadOnlyError, ZerofsError
 from zerofs.lsm.checkpoints import Checkpoints
 from zerofs.lsm.chunk import Chunk, Shared
 from zerofs.lsm.chunkreader import ChunkReader, Source
@@ -168,7 +168,7 @@ class Engine:
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """The checkpoints of the volume, to be changed. Raises ReadOnlyError on a reader."""
+        """The checkpoints of the volume, to be changed, and its pins in others. Raises ReadOnlyError on a reader."""
         if self._writer is None:
             raise ReadOnlyError("this mount is read-only")
         return self._writer.checkpoints
@@ -178,6 +178,16 @@ class Engine:
         checkpoints = self.checkpoints
         await self.maintenance.stop()
         return await checkpoints.restore(name)
+
+    async def detach(self, progress: Callable[[str, int, int], None]) -> None:
+        """Make a clone stand alone; see `Maintenance.detach`. Raises CloneError naming checkpoints that forbid it."""
+        points = await self.checkpoints.of_sources()
+        if points:
+            names = ", ".join(repr(point.name) for point in points)
+            raise CloneError(
+                f"checkpoints of this clone still need its source: {names}; delete them, or leave the clone as it is"
+            )
+        await self.maintenance.detach(progress)
 
     # --- reads -------------------------------------------------------------------------------------------------
 

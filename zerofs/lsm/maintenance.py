@@ -5,15 +5,21 @@ rest that was tightened makes no requests and wakes nobody up (decisions 0008 to
 """
 
 import logging
+import math
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from functools import partial
 
 import trio
 
-from zerofs.errors import FencedError, UnavailableError, ZerofsError
+from zerofs.errors import CorruptionError, FencedError, UnavailableError, ZerofsError
 from zerofs.lsm.collector import Collector, Doomed
 from zerofs.lsm.commits import Commits
 from zerofs.lsm.compactor import Compactor
-from zerofs.lsm.format.names import SstId
+from zerofs.lsm.format.foreign import last_foreign_epoch
+from zerofs.lsm.format.manifest import Manifest
+from zerofs.lsm.format.names import SstId, sst_name
 from zerofs.lsm.format.trees import TREES
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.registers import KnownRegisters, RegisterView
@@ -170,6 +176,48 @@ class Maintenance:
                 self._tight_at = self._commits.seqno
                 self._storage.metrics.add("tightenings")
 
+    async def detach(self, progress: Callable[[str, int, int], None]) -> None:
+        """Make everything that a clone's trees refer to this volume's own (decision 0016, point 7).
+
+        Afterwards the foreign table has no keys; its entries remember the pins. Takes up what an earlier call left.
+        `progress`: what is done, how much of it was, how much there is. Raises CorruptionError, UnavailableError,
+        FencedError; then the volume is a clone still, and whole.
+        """
+        async with self._turn:
+            last = last_foreign_epoch(self._versions.current.foreign)
+            if last:
+                await self._take_over_chunks(last, progress)
+                progress("merging metadata", 0, 0)
+                await self._merge_everything(rewrite_up_to=last)
+                await self._versions.edit(partial(self._without_keys, last))
+            await self._collect()
+
+    async def _take_over_chunks(self, last: int, progress: Callable[[str, int, int], None]) -> None:
+        """Move what is live in chunk SSTs of epochs up to `last` into SSTs of this volume."""
+        await self._syncer.flush()
+        await self._known.learn(RegisterView(self._storage, self._versions.current))
+        foreign = {sst: register for sst, register in self._known.by_sst.items() if sst[0] <= last}
+        done, total = 0, sum(register.live_bytes for register in foreign.values())
+        while foreign:
+            progress("moving bytes", done, total)
+            victims = choose_victims(foreign, live_share=math.inf, budget_bytes=PASS_SIZE_BYTES)
+            await self._repacker.repack(victims)
+            await self._syncer.sync()  # what has moved need not be moved again
+            for sst, register in victims:
+                del foreign[sst]
+                done += register.live_bytes
+
+    async def _without_keys(self, last: int, current: Manifest) -> Manifest:
+        """The version with a foreign table that nothing is read by. Raises CorruptionError if something would be."""
+        in_trees = {sst.sst for tree in current.trees for run in tree.runs for sst in run.ssts}
+        registered = {sst async for sst, _ in RegisterView(self._storage, current).all()}
+        left = sorted(sst_name(sst) for sst in in_trees | registered if sst[0] <= last)
+        if left:
+            raise CorruptionError(
+                f"{left[0]}, and {len(left) - 1} more objects of the source, are still referred to: run `zerofs fsck`"
+            )
+        return replace(current, foreign=tuple(source.without_keys() for source in current.foreign))
+
     async def collect(self, *, dry_run: bool = False) -> Doomed:
         """One pass of the collector, now."""
         async with self._turn:
@@ -191,16 +239,18 @@ class Maintenance:
         self._collection_wanted = self._collection_wanted and dry_run
         return doomed
 
-    async def _merge_everything(self) -> None:
+    async def _merge_everything(self, *, rewrite_up_to: int = 0) -> None:
         await self._syncer.flush()
         for prefix in TREES:
-            await self._compactor.compact_whole(prefix)
+            await self._compactor.compact_whole(prefix, rewrite_up_to=rewrite_up_to)
         # What counts in a register now is referred to by a row that is not hidden.
         self._repacked.clear()
 
     async def _repack(self, live_share: float, among: AbstractSet[SstId]) -> list[SstId]:
         """One pass over the poorest chunk SSTs; which they were."""
-        known = {sst: register for sst, register in self._known.by_sst.items() if sst in among}
+        # To copy what a clone's sources hold would free nothing there (0016).
+        foreign = last_foreign_epoch(self._versions.current.foreign)
+        known = {sst: register for sst, register in self._known.by_sst.items() if sst in among and sst[0] > foreign}
         victims = choose_victims(known, live_share=live_share, budget_bytes=PASS_SIZE_BYTES)
         if victims:
             self._repacked.update(sst for sst, _ in victims)

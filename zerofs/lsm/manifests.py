@@ -154,6 +154,7 @@ class ManifestStore:
         manifest = decode_manifest(text, epoch=header.epoch, put_id=header.put_id, name=name)
         if manifest.manifest_id != manifest_id:
             raise CorruptionError(f"{name}: holds manifest {manifest.manifest_id}")
+        storage.origins.learn(manifest.foreign)
         return manifest
 
     async def _check_predecessor(self, manifest: Manifest) -> None:

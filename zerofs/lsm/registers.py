@@ -87,9 +87,9 @@ class RegisterView:
 
 async def chunk_sst_header(storage: Storage, sst: SstId) -> Header:
     """The header of a chunk SST. Raises CorruptionError, UnavailableError."""
-    name = sst_name(sst)
-    head = await storage.get_part(name, 0, HEADER_SIZE)
-    return decode_header(head, magic=CHUNK_SST_MAGIC, volume_id=storage.volume_id, name=name)
+    name, origin = sst_name(sst), storage.origins.of(sst[0])
+    head = await origin.get_part(name, 0, HEADER_SIZE)
+    return decode_header(head, magic=CHUNK_SST_MAGIC, volume_id=origin.volume_id, name=name)
 
 
 Changed = Mapping[SstId, Register | None]

@@ -1,15 +1,15 @@
 """Repack: the frames that are still referred to move out of chunk SSTs that are mostly dead (decision 0009).
 
-Ciphertext moves as it is. Nothing is deleted here: once the new pointers are flushed and merged, the registers of the
-old objects fall to nothing, and the collector does the rest.
+Ciphertext moves as it is; only that of a clone's source is sealed anew. Nothing is deleted here: once the new pointers
+are flushed and merged, the registers of the old objects fall to nothing, and the collector does the rest.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zerofs.errors import CorruptionError
 from zerofs.lsm.chunk import Chunk
-from zerofs.lsm.chunkreader import plan_spans
+from zerofs.lsm.chunkreader import origin_of, plan_spans
 from zerofs.lsm.chunkwriter import ChunkWriter, put_chunk_sst
 from zerofs.lsm.commits import Commits, Missing
 from zerofs.lsm.format.header import HEADER_SIZE
@@ -21,6 +21,7 @@ from zerofs.lsm.lookup import Found, Lookup
 from zerofs.lsm.names import SstNames
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.registers import chunk_sst_header
+from zerofs.lsm.sealing import open_chunks, seal_chunks
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.versions import Versions
 from zerofs.transform.frame import frame_nonce
@@ -146,21 +147,19 @@ class Repacker:
 
     async def _directory(self, sst: SstId, register: Register) -> list[tuple[bytes, Pointer]]:
         """Key and place of every frame in a chunk SST."""
-        storage, name = self._storage, sst_name(sst)
+        storage, name, origin = self._storage, sst_name(sst), self._storage.origins.of(sst[0])
         header = await chunk_sst_header(storage, sst)
         if header.first_length != register.frame_bytes:
             raise CorruptionError(
                 f"{name}: {header.first_length} bytes of frames, its register says {register.frame_bytes}"
             )
         offset = HEADER_SIZE + header.first_length
-        sealed = await storage.get_part(name, offset, header.second_length)
+        sealed = await origin.get_part(name, offset, header.second_length)
         where = place(name, offset, header.put_id)
         try:
-            text = await storage.world.offload(
-                Lane.CPU, storage.sealers.directory.open, sealed, where, MAX_DIRECTORY_SIZE
-            )
+            text = await storage.world.offload(Lane.CPU, origin.directory.open, sealed, where, MAX_DIRECTORY_SIZE)
         except CorruptionError as error:
-            raise CorruptionError(f"{name}: directory: {error}") from error
+            raise CorruptionError(f"{name}: directory{origin.where}: {error}") from error
         found: list[tuple[bytes, Pointer]] = []
         offset = HEADER_SIZE
         for entry in decode_directory(text, frames_length=header.first_length, what=name):
@@ -172,19 +171,37 @@ class Repacker:
         moves: list[Move] = []
         wanted = [(position, pointer) for position, (pointer, _) in enumerate(batch)]
         for span in plan_spans(wanted, self._options.read_gap_bytes, self._options.read_span_bytes):
-            body = await self._storage.get_part(span.name, span.start, span.stop - span.start)
+            origin = span.origin(self._storage)
+            body = await origin.get_part(span.name, span.start, span.stop - span.start)
             for position, pointer in span.wanted:
                 start = pointer.offset - span.start
                 frame = body[start : start + pointer.length]
                 if frame_nonce(frame) != pointer.nonce:
                     raise CorruptionError(f"{span.name} at byte {pointer.offset}: not the frame that its row names")
                 moves.append(Move(keys=batch[position][1], pointer=pointer, frame=frame))
-        return moves
+        return await self._resealed(moves) if batch and origin_of(self._storage, batch[0][0]).source else moves
+
+    async def _resealed(self, moves: Sequence[Move]) -> list[Move]:
+        """Frames of one object of a clone's source, made this volume's own: ciphertext is bound to its volume."""
+        storage, origin = self._storage, origin_of(self._storage, moves[0].pointer)
+        nonces = storage.nonces(len(moves))
+
+        def work() -> list[bytes]:
+            frames = [move.frame for move in moves]
+            return seal_chunks(storage.sealers.chunk, open_chunks([origin.chunk] * len(frames), frames), nonces)
+
+        try:
+            frames = await storage.world.offload(Lane.CPU, work)
+        except CorruptionError as error:
+            raise CorruptionError(f"{moves[0].pointer.object_name}{origin.where}: {error}") from error
+        return [replace(move, frame=frame) for move, frame in zip(moves, frames, strict=True)]
 
     async def _store(self, moves: Sequence[Move], size: int) -> int:
         """One new chunk SST, and the pointers of those frames that are still referred to as they were."""
         moves = sorted(moves, key=lambda move: move.keys[0])
         firsts = [Chunk.at(move.keys[0], move.pointer, move.frame) for move in moves]
+        for first, move in zip(firsts, moves, strict=True):
+            first.nonce = frame_nonce(move.frame)  # a new one, if it was sealed anew
         try:
             await put_chunk_sst(self._storage, self._names, firsts)
         finally:

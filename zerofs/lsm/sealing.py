@@ -22,9 +22,9 @@ def seal_chunks(sealer: Sealer, texts: Sequence[bytes], nonces: bytes) -> list[b
     ]
 
 
-def open_chunks(sealer: Sealer, frames: Sequence[bytes | memoryview]) -> list[bytes]:
-    """The chunks in the frames. Raises CorruptionError for a frame that does not open."""
-    return [sealer.open(frame, b"", CHUNK_SIZE) for frame in frames]
+def open_chunks(sealers: Sequence[Sealer], frames: Sequence[bytes | memoryview]) -> list[bytes]:
+    """The chunks in the frames, each with its sealer. Raises CorruptionError for a frame that does not open."""
+    return [sealer.open(frame, b"", CHUNK_SIZE) for sealer, frame in zip(sealers, frames, strict=True)]
 
 
 SstSealers = tuple[Sealer, Sealer]

@@ -8,6 +8,7 @@ from zerofs.lsm.format.manifest import SstInfo
 from zerofs.lsm.format.names import SstId, sst_name
 from zerofs.lsm.format.rows import Row, Rows, decode_rows
 from zerofs.lsm.format.sst import MAX_BLOCK_SIZE, MAX_INDEX_SIZE, SstIndex, decode_index, place
+from zerofs.lsm.origins import Origin
 from zerofs.lsm.ranges import KeyRanges
 from zerofs.lsm.sealing import nonces_needed, seal_meta_sst
 from zerofs.lsm.storage import Storage
@@ -74,8 +75,8 @@ class SstReader:
         if cached is not None:
             return cached
         offset = info.size_bytes - info.index_length
-        frame = await self._fetch(info.name, offset, info.index_length)
-        text = await self._open(self._storage.sealers.index, info, offset, frame, MAX_INDEX_SIZE)
+        frame = await self._fetch(info, offset, info.index_length)
+        text = await self._open(self._origin(info).index, info, offset, frame, MAX_INDEX_SIZE)
         index = decode_index(text, blocks_length=offset - HEADER_SIZE, what=info.name)
         self._storage.indexes.put(info.sst, index, index.size_bytes)
         return index
@@ -86,19 +87,22 @@ class SstReader:
         if cached is not None:
             return cached
         offset = index.offsets[number]
-        frame = await self._fetch(info.name, offset, index.offsets[number + 1] - offset)
-        text = await self._open(self._storage.sealers.block, info, offset, frame, MAX_BLOCK_SIZE)
+        frame = await self._fetch(info, offset, index.offsets[number + 1] - offset)
+        text = await self._open(self._origin(info).block, info, offset, frame, MAX_BLOCK_SIZE)
         rows = decode_rows(text, f"{info.name} at byte {offset}")
         self._storage.blocks.put((info.sst, number), rows, rows.size_bytes)
         return rows
 
-    async def _fetch(self, name: str, offset: int, length: int) -> bytes:
-        storage = self._storage
+    def _origin(self, info: SstInfo) -> Origin:
+        return self._storage.origins.of(info.sst[0])
+
+    async def _fetch(self, info: SstInfo, offset: int, length: int) -> bytes:
+        storage, name = self._storage, info.name
         if storage.disk_cache is not None:
             (cached,) = await storage.disk_cache.get_many([disk_key(name, offset)])
             if cached is not None and len(cached) == length:
                 return cached
-        frame = await storage.get_part(name, offset, length)
+        frame = await self._origin(info).get_part(name, offset, length)
         storage.metrics.add("block_fetches")
         if storage.disk_cache is not None:
             storage.disk_cache.put(disk_key(name, offset), frame)
@@ -113,13 +117,14 @@ class SstReader:
         except CorruptionError as error:
             if storage.disk_cache is not None:
                 await storage.disk_cache.discard(disk_key(info.name, offset))
-            again = await storage.get_part(info.name, offset, len(frame))
+            again = await self._origin(info).get_part(info.name, offset, len(frame))
+            at = f"{info.name} at byte {offset}{self._origin(info).where}"
             if again == frame:
-                raise CorruptionError(f"{info.name} at byte {offset}: {error}") from error
+                raise CorruptionError(f"{at}: {error}") from error
             try:
                 return sealer.open(again, where, limit)
             except CorruptionError as second:
-                raise CorruptionError(f"{info.name} at byte {offset}: {second}") from second
+                raise CorruptionError(f"{at}: {second}") from second
 
     def _token(self, info: SstInfo) -> bytes:
         try:

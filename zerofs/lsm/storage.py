@@ -22,7 +22,6 @@ from zerofs.errors import (
     ObjectNotFoundError,
     ObjectStoreError,
     PreconditionFailedError,
-    RangeError,
     UnavailableError,
 )
 from zerofs.ids import PUT_ID_SIZE
@@ -30,6 +29,7 @@ from zerofs.lsm.chunk import Chunk
 from zerofs.lsm.format.names import FLOOR_NAME, SstId
 from zerofs.lsm.format.rows import Rows
 from zerofs.lsm.format.sst import SstIndex
+from zerofs.lsm.origins import OpenSource, Origin, Origins
 from zerofs.lsm.outage import Outage
 from zerofs.objectstore.api import ObjectStore
 from zerofs.objectstore.conditional import create
@@ -78,13 +78,26 @@ class Storage:
         metrics: Metrics,
         cache_memory_bytes: int,
         disk_cache: DiskCache | None = None,
+        open_source: OpenSource | None = None,
+        origins: Origins | None = None,
     ) -> None:
+        """`open_source` opens what a clone reads of other volumes; `origins`: those of another storage, shared."""
         self.store = store
         self.world = world
         self.sealers = sealers
         self.volume_id = volume_id
         self.metrics = metrics
         self.disk_cache = disk_cache
+        own = Origin(
+            store=store,
+            volume_id=volume_id,
+            block=sealers.block,
+            index=sealers.index,
+            chunk=sealers.chunk,
+            directory=sealers.directory,
+        )
+        self.origins = origins or Origins(own, world, open_source)
+        """Where SSTs lie, and what opens them: to be asked by whoever reads one."""
         self.chunks: MemoryCache[bytes, bytes] = MemoryCache(cache_memory_bytes * 9 // 10)
         """Opened chunks by nonce: valid wherever the frame moves."""
         self.blocks: MemoryCache[tuple[SstId, int], Rows] = MemoryCache(cache_memory_bytes // 20)
@@ -187,13 +200,8 @@ class Storage:
         return ids
 
     async def get_part(self, name: str, start: int, length: int) -> bytes:
-        """Part of an object that something refers to. Missing or too short is corruption, named."""
-        try:
-            return await self.store.get(name, start, length)
-        except ObjectNotFoundError as error:
-            raise missing(name) from error
-        except RangeError as error:
-            raise CorruptionError(f"{name}: cut short: {error}") from error
+        """Part of an object of this volume's own that something refers to. Errors as of `Origin.get_part`."""
+        return await self.origins.own.get_part(name, start, length)
 
     async def exists(self, name: str) -> bool:
         """Whether an object of this name is there."""

@@ -69,7 +69,7 @@ class Versions:
                 manifest_id=before.manifest_id + 1,
                 created_at_ns=self._storage.world.now_ns(),
                 closed=closed,
-                tokens=_needed_tokens(after) if after.wal_mark > before.wal_mark else after.tokens,
+                tokens=needed_tokens(after) if after.wal_mark > before.wal_mark else after.tokens,
             )
             self._storage.world.reached("edit_before_manifest")
 
@@ -116,7 +116,7 @@ class Versions:
         return None
 
 
-def _needed_tokens(manifest: Manifest) -> dict[int, bytes]:
+def needed_tokens(manifest: Manifest) -> dict[int, bytes]:
     """The tokens of every epoch that made a live meta SST, and of this writer's own.
 
     Only for a version that moved the mark: WAL objects above a mark that stands still may be of any older epoch.

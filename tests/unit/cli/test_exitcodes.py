@@ -36,6 +36,7 @@ def test_the_numbers_are_frozen():
         ("20", "mountpoint"),
         ("21", "newer format"),
         ("22", "checkpoint"),
+        ("23", "clone"),
         ("128+N", "signal"),
     ]
 

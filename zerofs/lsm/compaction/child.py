@@ -68,6 +68,7 @@ def open_storage(setup: Setup, world: World, tally: Tally) -> Storage:
         volume_id=setup.volume_id,
         metrics=Metrics(),
         cache_memory_bytes=0,
+        open_source=lambda url: open_store(url, setup.s3, world, tally),
     )
 
 

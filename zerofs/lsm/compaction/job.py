@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from zerofs.lsm.format.foreign import Foreign
 from zerofs.lsm.format.manifest import Run, SstInfo
 from zerofs.lsm.format.names import SstId
 
@@ -29,6 +30,10 @@ class CompactionJob:
     """Row bytes in one output SST."""
     block_size_bytes: int
     """Row bytes in one block."""
+    foreign: tuple[Foreign, ...] = ()
+    """Whose objects inputs may be besides the writer's: of a clone. Only the keys of blocks are needed."""
+    rewrite_up_to: int = 0
+    """Inputs of epochs up to this one are read and written anew, even where moving them would do."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

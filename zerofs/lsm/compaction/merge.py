@@ -29,12 +29,19 @@ async def compact(storage: Storage, job: CompactionJob) -> CompactionResult:
     the rows of one output. A store that does not take outputs is waited for; cancelling leaves objects that nothing
     names. Raises CorruptionError naming the object, UnavailableError when an input cannot be read.
     """
+    storage.origins.learn(job.foreign)
     reading = Reading(storage, job.tokens, len(job.runs))
     range_deletes = [
         (await reading.reader.index(run.ssts[0])).range_deletes if run.has_range_deletes else NO_RANGES
         for run in job.runs
     ]
-    plan = make_plan(job.runs, range_deletes, job.target_size_bytes, drop_deletes=job.drop_deletes)
+    plan = make_plan(
+        job.runs,
+        range_deletes,
+        job.target_size_bytes,
+        drop_deletes=job.drop_deletes,
+        rewrite_up_to=job.rewrite_up_to,
+    )
     output = Output(storage, job, plan)
     dropped: dict[SstId, int] = {}
     for cluster in plan.clusters:

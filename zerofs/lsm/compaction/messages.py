@@ -4,33 +4,30 @@
     worker ─▶ writer    {"zerofs": 1, "counted": […], "result": {…}} or {…, "error": {"kind": NAME, "message": TEXT}}
 
 Bytes are lower-case hexadecimal. An SST id is [epoch, counter], an SST [epoch, counter, object size, index length, row
-count, first key, last key]. Both ends are the same program, so anything that is missing, unknown or out of range is an
-error, and a new field is a new version.
+count, first key, last key], a source of a clone [URL, volume id, last epoch, keys of its blocks]. Both ends are the
+same program, so anything that is missing, unknown or out of range is an error, and a new field is a new version.
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NoReturn, TypeVar, final
+from typing import Any, TypeVar
 
 from zerofs import errors
 from zerofs.crypto.aead import KEY_SIZE
 from zerofs.errors import ConfigError, ZerofsError
 from zerofs.ids import EPOCH_TOKEN_SIZE, VOLUME_ID_SIZE, KeyId
+from zerofs.lsm.compaction.fields import Fields, as_data, as_items, as_number, as_text, refuse
 from zerofs.lsm.compaction.framing import MessageError
 from zerofs.lsm.compaction.job import CompactionJob, CompactionResult
+from zerofs.lsm.format.foreign import MAX_KEY_ID, Foreign
 from zerofs.lsm.format.manifest import Run, SstInfo
 from zerofs.lsm.format.names import MAX_COUNTER, MAX_EPOCH, SstId
-from zerofs.lsm.format.rows import MAX_KEY_SIZE
 from zerofs.lsm.format.sst import MAX_INDEX_SIZE, MAX_OBJECT_SIZE
 from zerofs.objectstore.options import S3Options
 from zerofs.transform.compression import Compression
 
 VERSION = 1
-
-_HEX = re.compile(r"(?:[0-9a-f]{2})*")
-_MAX_INT = 2**63 - 1
 
 T = TypeVar("T")
 
@@ -75,7 +72,7 @@ def encode_setup(setup: Setup) -> bytes:
             "url": setup.url,
             "s3": asdict(setup.s3),
             "volume_id": setup.volume_id.hex(),
-            "subkeys": [[key_id, key.hex()] for key_id, key in sorted(setup.subkeys.items())],
+            "subkeys": _packed_keys(setup.subkeys),
             "current": setup.current,
             "compression": str(setup.compression),
         }
@@ -83,18 +80,20 @@ def encode_setup(setup: Setup) -> bytes:
 
 
 def encode_job(job: CompactionJob) -> bytes:
-    """A job."""
+    """A job. Secret, as tokens are, and of a clone the keys of its sources' blocks: for the pipe alone."""
     return _dump(
         job={
             "prefix": job.prefix.hex(),
             "runs": [_packed_run(run) for run in job.runs],
             "drop_deletes": job.drop_deletes,
-            "tokens": [[epoch, token.hex()] for epoch, token in sorted(job.tokens.items())],
+            "tokens": _packed_keys(job.tokens),
             "epoch": job.epoch,
             "token": job.token.hex(),
             "names": job.names,
             "target_size_bytes": job.target_size_bytes,
             "block_size_bytes": job.block_size_bytes,
+            "foreign": [[it.url, it.volume_id.hex(), it.last_epoch, _packed_keys(it.block_keys)] for it in job.foreign],
+            "rewrite_up_to": job.rewrite_up_to,
         }
     )
 
@@ -125,6 +124,10 @@ _ERRORS: dict[str, type[ZerofsError]] = {
 """All that take a message alone."""
 
 
+def _packed_keys(keys: Mapping[Any, bytes]) -> list[list[Any]]:
+    return [[number, key.hex()] for number, key in sorted(keys.items())]
+
+
 def _packed_run(run: Run) -> dict[str, Any]:
     return {"ssts": [_packed_sst(sst) for sst in run.ssts], "has_range_deletes": run.has_range_deletes}
 
@@ -148,7 +151,7 @@ def decode_setup(payload: bytes) -> Setup:
         url=setup.text("url"),
         s3=_s3_options(setup.into("s3")),
         volume_id=setup.data("volume_id", VOLUME_ID_SIZE),
-        subkeys={KeyId(key_id): key for key_id, key in _pairs(setup, "subkeys", 2**32 - 1, KEY_SIZE).items()},
+        subkeys=_subkeys(setup.take("subkeys"), "subkeys"),
         current=KeyId(setup.number("current")),
         compression=_checked(lambda: Compression.parse(setup.text("compression"))),
     )
@@ -165,12 +168,14 @@ def decode_job(payload: bytes) -> CompactionJob:
         prefix=job.data("prefix"),
         runs=tuple(map(_run, job.items("runs"))),
         drop_deletes=job.flag("drop_deletes"),
-        tokens=_pairs(job, "tokens", MAX_EPOCH, EPOCH_TOKEN_SIZE),
+        tokens=_pairs(job.take("tokens"), "tokens", MAX_EPOCH, EPOCH_TOKEN_SIZE),
         epoch=job.number("epoch", MAX_EPOCH),
         token=job.data("token", EPOCH_TOKEN_SIZE),
         names=tuple(map(_sst_id, job.items("names"))),
         target_size_bytes=job.number("target_size_bytes"),
         block_size_bytes=job.number("block_size_bytes"),
+        foreign=tuple(map(_foreign, job.items("foreign"))),
+        rewrite_up_to=job.number("rewrite_up_to", MAX_EPOCH),
     )
     job.end()
     if not decoded.target_size_bytes or not decoded.block_size_bytes:
@@ -202,77 +207,17 @@ def decode_answer(payload: bytes) -> Answer:
     return Answer(outcome=outcome, counted=counted)
 
 
-@final
-class _Fields:
-    """A JSON object whose fields are taken one by one; at the end none may be left."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self, value: object) -> None:
-        self._left: dict[str, object] = dict(value) if isinstance(value, dict) else _refuse("an object is missing")
-
-    def has(self, name: str) -> bool:
-        """Whether the field is there."""
-        return name in self._left
-
-    def take(self, name: str) -> object:
-        """A field of any kind."""
-        return self._left.pop(name) if name in self._left else _refuse(f"the field {name} is missing")
-
-    def into(self, name: str) -> "_Fields":
-        """An object."""
-        return _Fields(self.take(name))
-
-    def items(self, name: str) -> list[object]:
-        """A list."""
-        return _items(self.take(name))
-
-    def text(self, name: str) -> str:
-        """A string."""
-        return _text(self.take(name))
-
-    def text_or_none(self, name: str) -> str | None:
-        """A string or null."""
-        value = self.take(name)
-        return None if value is None else _text(value)
-
-    def flag(self, name: str) -> bool:
-        """True or false."""
-        value = self.take(name)
-        return value if isinstance(value, bool) else _refuse(f"the field {name} is neither true nor false")
-
-    def number(self, name: str, limit: int = _MAX_INT) -> int:
-        """An integer from 0 to `limit`."""
-        return _number(self.take(name), limit)
-
-    def seconds(self, name: str) -> float:
-        """A duration."""
-        value = self.take(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            _refuse(f"the field {name} is no duration")
-        return float(value)
-
-    def data(self, name: str, size: int | None = None) -> bytes:
-        """Bytes: exactly `size` of them, or any that a key could have."""
-        return _data(self.take(name), size)
-
-    def end(self) -> None:
-        """Nothing may be left."""
-        if self._left:
-            _refuse("there are unknown fields")
-
-
-def _load(payload: bytes) -> _Fields:
+def _load(payload: bytes) -> Fields:
     try:
-        content = _Fields(json.loads(payload, parse_constant=_refuse))
+        content = Fields(json.loads(payload, parse_constant=refuse))
     except (ValueError, RecursionError):  # its text and attributes repeat the payload, which may be a setup
         raise MessageError("a message is not JSON") from None
     if content.number("zerofs") != VERSION:
-        _refuse("it is of another version")
+        refuse("it is of another version")
     return content
 
 
-def _sole(payload: bytes, name: str) -> _Fields:
+def _sole(payload: bytes, name: str) -> Fields:
     """What a message holds that holds nothing else."""
     message = _load(payload)
     content = message.into(name)
@@ -280,7 +225,7 @@ def _sole(payload: bytes, name: str) -> _Fields:
     return content
 
 
-def _s3_options(options: _Fields) -> S3Options:
+def _s3_options(options: Fields) -> S3Options:
     decoded = _checked(
         lambda: S3Options(
             endpoint=options.text_or_none("endpoint"),
@@ -303,76 +248,60 @@ def _checked(make: Callable[[], T]) -> T:
         raise MessageError("a setting in the setup is refused") from None
 
 
-def _pairs(fields: _Fields, name: str, limit: int, size: int) -> dict[int, bytes]:
+def _pairs(value: object, name: str, limit: int, size: int) -> dict[int, bytes]:
     """A list of [number, bytes], no number twice."""
-    items = [_items(item, 2) for item in fields.items(name)]
-    pairs = {_number(number, limit): _data(data, size) for number, data in items}
-    return pairs if len(pairs) == len(items) else _refuse(f"a number stands twice among the {name}")
+    items = [as_items(item, 2) for item in as_items(value)]
+    pairs = {as_number(number, limit): as_data(data, size) for number, data in items}
+    return pairs if len(pairs) == len(items) else refuse(f"a number stands twice among the {name}")
+
+
+def _foreign(value: object) -> Foreign:
+    url, volume_id, last_epoch, keys = as_items(value, 4)
+    return Foreign(
+        url=as_text(url),
+        volume_id=as_data(volume_id, VOLUME_ID_SIZE),
+        last_epoch=as_number(last_epoch, MAX_EPOCH),
+        block_keys=_subkeys(keys, "keys"),
+    )
+
+
+def _subkeys(value: object, name: str) -> dict[KeyId, bytes]:
+    return {KeyId(key_id): key for key_id, key in _pairs(value, name, MAX_KEY_ID, KEY_SIZE).items()}
 
 
 def _run(value: object) -> Run:
-    fields = _Fields(value)
+    fields = Fields(value)
     run = Run(ssts=tuple(map(_sst, fields.items("ssts"))), has_range_deletes=fields.flag("has_range_deletes"))
     fields.end()
-    return run if run.ssts else _refuse("a run has no SSTs")
+    return run if run.ssts else refuse("a run has no SSTs")
 
 
 def _sst(value: object) -> SstInfo:
-    epoch, counter, size_bytes, index_length, row_count, first_key, last_key = _items(value, 7)
+    epoch, counter, size_bytes, index_length, row_count, first_key, last_key = as_items(value, 7)
     return SstInfo(
         sst=_sst_id([epoch, counter]),
-        size_bytes=_number(size_bytes, MAX_OBJECT_SIZE),
-        index_length=_number(index_length, MAX_INDEX_SIZE),
-        row_count=_number(row_count),
-        first_key=_data(first_key),
-        last_key=_data(last_key),
+        size_bytes=as_number(size_bytes, MAX_OBJECT_SIZE),
+        index_length=as_number(index_length, MAX_INDEX_SIZE),
+        row_count=as_number(row_count),
+        first_key=as_data(first_key),
+        last_key=as_data(last_key),
     )
 
 
 def _sst_id(value: object) -> SstId:
-    epoch, counter = _items(value, 2)
-    return _number(epoch, MAX_EPOCH), _number(counter, MAX_COUNTER)
+    epoch, counter = as_items(value, 2)
+    return as_number(epoch, MAX_EPOCH), as_number(counter, MAX_COUNTER)
 
 
 def _dropped(value: object) -> tuple[SstId, int]:
-    epoch, counter, size = _items(value, 3)
-    return _sst_id([epoch, counter]), _number(size)
+    epoch, counter, size = as_items(value, 3)
+    return _sst_id([epoch, counter]), as_number(size)
 
 
 def _counted(value: object) -> Counted:
-    name, labels, amount = _items(value, 3)
+    name, labels, amount = as_items(value, 3)
     if not isinstance(labels, dict):
-        _refuse("labels are no object")
+        refuse("labels are no object")
     return Counted(
-        name=_text(name), labels={label: _text(text) for label, text in labels.items()}, amount=_number(amount)
+        name=as_text(name), labels={label: as_text(text) for label, text in labels.items()}, amount=as_number(amount)
     )
-
-
-def _items(value: object, count: int | None = None) -> list[object]:
-    if not isinstance(value, list) or (count is not None and len(value) != count):
-        _refuse("a list is missing, or of another length")
-    return value
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else _refuse("a string is missing")
-
-
-def _number(value: object, limit: int = _MAX_INT) -> int:
-    if type(value) is not int or not 0 <= value <= limit:  # not isinstance: true is no number
-        _refuse("a number is missing or out of range")
-    return value
-
-
-def _data(value: object, size: int | None = None) -> bytes:
-    if not isinstance(value, str) or not _HEX.fullmatch(value):
-        _refuse("bytes are missing")
-    data = bytes.fromhex(value)
-    if len(data) != size and (size is not None or len(data) > MAX_KEY_SIZE):
-        _refuse("bytes are of another length")
-    return data
-
-
-def _refuse(problem: str) -> NoReturn:
-    """Says what is wrong, and nothing of what was there."""
-    raise MessageError(f"a message of the compaction worker is malformed: {problem}")

@@ -45,9 +45,13 @@ def _grow(run_sizes: Sequence[int], start: int) -> int:
     return stop
 
 
-def pick_all(runs: Sequence[Run]) -> slice | None:
-    """The whole tree, for tightening; None when it is one run already, and that run deletes no ranges."""
-    if len(runs) > 1 or (runs and runs[0].has_range_deletes):
+def pick_all(runs: Sequence[Run], rewrite_up_to: int = 0) -> slice | None:
+    """The whole tree, for tightening; None when it is one run already, and that run deletes no ranges.
+
+    Also when it has an SST of an epoch up to `rewrite_up_to`.
+    """
+    is_old = any(sst.sst[0] <= rewrite_up_to for run in runs for sst in run.ssts)
+    if len(runs) > 1 or (runs and runs[0].has_range_deletes) or is_old:
         return slice(0, len(runs))
     return None
 

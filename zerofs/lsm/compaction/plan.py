@@ -51,11 +51,17 @@ class Plan:
 
 
 def make_plan(
-    runs: Sequence[Run], range_deletes: Sequence[KeyRanges], target_size_bytes: int, *, drop_deletes: bool
+    runs: Sequence[Run],
+    range_deletes: Sequence[KeyRanges],
+    target_size_bytes: int,
+    *,
+    drop_deletes: bool,
+    rewrite_up_to: int = 0,
 ) -> Plan:
     """Plan the merge of `runs`, newest first, with the range deletes of each.
 
     `drop_deletes`: nothing older is left in the tree that the new run would have to hide anything from.
+    `rewrite_up_to`: nothing is moved that was made under this epoch or an earlier one.
     """
     hiding: list[Hiding] = []
     union = KeyRanges()
@@ -64,7 +70,8 @@ def make_plan(
         union.update(ranges)
     return Plan(
         clusters=tuple(
-            _as_cluster(group, len(runs), moved=moved) for moved, group in _groups(runs, hiding, target_size_bytes)
+            _as_cluster(group, len(runs), moved=moved)
+            for moved, group in _groups(runs, hiding, target_size_bytes, rewrite_up_to)
         ),
         hiding=tuple(hiding),
         range_deletes=KeyRanges() if drop_deletes else union,
@@ -75,7 +82,9 @@ _Placed = tuple[int, SstInfo]
 """An SST and the number of its run."""
 
 
-def _groups(runs: Sequence[Run], hiding: Sequence[Hiding], target_size_bytes: int) -> list[tuple[bool, list[_Placed]]]:
+def _groups(
+    runs: Sequence[Run], hiding: Sequence[Hiding], target_size_bytes: int, rewrite_up_to: int
+) -> list[tuple[bool, list[_Placed]]]:
     """Clusters in key order, and whether each is a move. Merges that are neighbours become one: fuller SSTs."""
     groups: list[tuple[bool, list[_Placed]]] = []
     for overlapping in _overlapping(runs):
@@ -83,6 +92,7 @@ def _groups(runs: Sequence[Run], hiding: Sequence[Hiding], target_size_bytes: in
         moved = (
             len(overlapping) == 1
             and sst.size_bytes * MOVE_SHARE >= target_size_bytes
+            and sst.sst[0] > rewrite_up_to
             and not hiding[run].touches(sst.first_key, sst.last_key)
         )
         if groups and not moved and not groups[-1][0]:

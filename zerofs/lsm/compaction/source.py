@@ -38,6 +38,7 @@ def uncached_reader(storage: Storage, tokens: dict[int, bytes]) -> SstReader:
         volume_id=storage.volume_id,
         metrics=Metrics(),
         cache_memory_bytes=20 * INDEX_CACHE_BYTES,  # of which indexes get a twentieth; the rest stays unused
+        origins=storage.origins,
     )
     return SstReader(private, tokens)
 
@@ -122,7 +123,7 @@ class Source:
         frame = self._fetched[begin : begin + index.offsets[number + 1] - offset]
         try:
             where = place(sst.name, offset, reading.tokens[sst.sst[0]])
-            text = reading.storage.sealers.block.open(frame, where, MAX_BLOCK_SIZE)
+            text = reading.storage.origins.of(sst.sst[0]).block.open(frame, where, MAX_BLOCK_SIZE)
             return decode_rows(text, f"{sst.name} at byte {offset}"), len(text)
         except CorruptionError:
             # Perhaps damaged on the way: the reader asks for this block alone, and names it when it is no better.
@@ -134,4 +135,5 @@ class Source:
         stop = bisect_right(index.offsets, start + self._reading.fetch_bytes) - 1
         self._span = range(self._block, max(self._block + 1, stop))
         length = index.offsets[self._span.stop] - start
-        self._fetched = memoryview(await self._reading.storage.get_part(sst.name, start, length))
+        origin = self._reading.storage.origins.of(sst.sst[0])
+        self._fetched = memoryview(await origin.get_part(sst.name, start, length))

@@ -21,6 +21,7 @@
         …     history: era count, then for each earlier epoch, oldest first: epoch (varint), tag (8 bytes), id of the
                   last manifest of it that this one builds on (varint), last WAL id before the next epoch's fence,
                   plus 1 (varint; 0 = not known yet)
+        …     foreign table, of a clone only: see `foreign`
 
 The epoch itself and the put-id stand in the header, whose first 48 bytes are AAD of the body.
 """
@@ -31,6 +32,7 @@ from dataclasses import dataclass, field, replace
 
 from zerofs.errors import CorruptionError
 from zerofs.ids import CHECKPOINT_ID_SIZE, EPOCH_TOKEN_SIZE, PUT_ID_SIZE
+from zerofs.lsm.format.foreign import Foreign, read_table, write_table
 from zerofs.lsm.format.names import MAX_COUNTER, MAX_EPOCH, SstId, sst_name
 from zerofs.lsm.format.rows import MAX_KEY_SIZE
 from zerofs.lsm.format.sst import MAX_INDEX_SIZE, MAX_OBJECT_SIZE
@@ -153,6 +155,8 @@ class Manifest:
     """Oldest first; names and ids are unique."""
     history: tuple[Era, ...] = ()
     """The earlier epochs, oldest first, as many as MAX_ERAS."""
+    foreign: tuple[Foreign, ...] = ()
+    """Whose objects the trees may refer to besides this volume's own, by last epoch: of a clone."""
 
     @property
     def tag(self) -> bytes:
@@ -205,6 +209,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         out.uvarint(era.epoch).raw(era.tag).uvarint(era.manifest_id).uvarint(
             0 if era.wal_id is None else era.wal_id + 1
         )
+    write_table(out, manifest.foreign)
     return out.getvalue()
 
 
@@ -227,6 +232,7 @@ def decode_manifest(data: bytes, *, epoch: int, put_id: bytes, name: str) -> Man
         trees=tuple(_read_tree(reader, name) for _ in range(reader.bounded(MAX_TREES))),
         checkpoints=tuple(_read_checkpoint(reader, name) for _ in range(reader.bounded(MAX_CHECKPOINTS))),
         history=tuple(_read_era(reader) for _ in range(reader.bounded(MAX_ERAS))),
+        foreign=read_table(reader, epoch, name),
     )
     reader.expect_end()
     epochs = [*(era.epoch for era in manifest.history), epoch]
