@@ -53,13 +53,18 @@ async def unseal_or_create(
         raise NoVolumeError(f"there is no volume at {store.url}")
     if options.read_only:
         raise NoVolumeError(f"there is no volume at {store.url}, and a read-only mount creates none")
-    if Places(settings.state_dir).knows(store.url) and not options.accept_rollback:
-        raise NoVolumeError(
-            f"{store.url} is empty, but this host has seen a volume there: is the disk mounted, is it the right "
-            "bucket? To make a new volume there on purpose, start once with --accept-rollback"
-        )
+    check_new_place(store.url, settings, options)
     log.info("creating a new volume at %s", store.url)
     return await vault.create(store, world, password)
+
+
+def check_new_place(url: str, settings: Settings, options: OpenOptions) -> None:
+    """Refuse to make a volume where nothing is but this host has seen one. Raises NoVolumeError."""
+    if Places(settings.state_dir).knows(url) and not options.accept_rollback:
+        raise NoVolumeError(
+            f"{url} is empty, but this host has seen a volume there: is the disk mounted, is it the right bucket? To "
+            "make a new volume there on purpose, start once with --accept-rollback"
+        )
 
 
 async def check_unborn(store: ObjectStore, volume_id: bytes, settings: Settings) -> None:

@@ -32,14 +32,17 @@ from zerofs.keys.keyring import Keyring
 from zerofs.lsm.compaction.messages import Setup
 from zerofs.lsm.compaction.worker import ChildWorker, InlineWorker, Worker
 from zerofs.lsm.engine import Engine
+from zerofs.lsm.format.foreign import Foreign
 from zerofs.lsm.format.manifest import WriterInfo
 from zerofs.lsm.manifests import ManifestStore
 from zerofs.lsm.opening import open_engine
 from zerofs.lsm.options import LsmOptions
+from zerofs.lsm.origins import OpenSource
 from zerofs.lsm.recovery import create_volume
 from zerofs.lsm.storage import Sealers, Storage
 from zerofs.lsm.witness import Witness
 from zerofs.objectstore import probe
+from zerofs.objectstore.api import ObjectStore
 from zerofs.objectstore.open import open_store
 from zerofs.process import tune_interpreter
 from zerofs.telemetry.metrics import Metrics
@@ -74,9 +77,9 @@ class Volume:
         """Return when everything accepted so far is in the store. Raises FencedError, UnavailableError."""
         await self.fs.flush_all()
 
-    async def checkpoint(self, action: object, name: object) -> dict[str, Any]:
+    async def checkpoint(self, action: object, name: object, of: object = None) -> dict[str, Any]:
         """See `admin.checkpoints.change`."""
-        return await checkpoints.change(self.engine, action, name)
+        return await checkpoints.change(self.engine, action, name, of)
 
     async def collect(self, *, dry_run: bool) -> dict[str, Any]:
         """See `admin.checkpoints.collect`."""
@@ -116,6 +119,7 @@ class Volume:
             "reason": self._reason(),
             "outage_s": outage.age_s or 0.0,
             "epoch": self.engine.manifest.epoch,
+            "sources": [source.url for source in self.engine.manifest.foreign if source.is_read],
             "dirty_bytes": self.engine.dirty_bytes,
             "oldest_unsynced_s": 0.0 if oldest_ns is None else (world.monotonic_ns() - oldest_ns) / NS_PER_S,
             "uptime_s": (world.monotonic_ns() - self._opened_ns) / NS_PER_S,
@@ -154,8 +158,8 @@ async def open_volume(
     tune_interpreter()
     opened_ns = world.monotonic_ns()
     async with (
-        _open_storage(settings, password, options, world) as (storage, worker),
-        _open_engine(storage, worker, settings, options) as engine,
+        _open_storage(settings, password, options, world) as (storage, keyring),
+        _open_engine(storage, _make_worker(storage, keyring, settings), settings, options) as engine,
         _open_filesystem(engine, storage, settings, options) as fs,
     ):
         yield Volume(fs=fs, engine=engine, storage=storage, mountpoint=options.mountpoint, recovered_ns=opened_ns)
@@ -167,8 +171,8 @@ async def open_volume(
 async def open_bare(settings: Settings, password: Secret, options: OpenOptions, world: World) -> AsyncIterator[Engine]:
     """Open a volume without its filesystem, for commands on the whole of it. Closes and raises as `open_volume`."""
     async with (
-        _open_storage(settings, password, options, world) as (storage, worker),
-        _open_engine(storage, worker, settings, options) as engine,
+        _open_storage(settings, password, options, world) as (storage, keyring),
+        _open_engine(storage, _make_worker(storage, keyring, settings), settings, options) as engine,
     ):
         yield engine
 
@@ -178,16 +182,58 @@ async def open_objects(
     settings: Settings, password: Secret, world: World, *, accept_rollback: bool = False
 ) -> AsyncIterator[Storage]:
     """The objects of a volume and the keys to them, without an engine: for looking at what is stored itself."""
+    async with _open_uncached(settings, password, world, accept_rollback=accept_rollback) as (storage, _):
+        yield storage
+
+
+@asynccontextmanager
+async def open_to_clone(settings: Settings, password: Secret, world: World) -> AsyncIterator[tuple[Storage, Foreign]]:
+    """As `open_objects`, with the volume as a clone's foreign table names it, without epoch and pin."""
+    async with _open_uncached(settings, password, world) as (storage, keyring):
+        yield (
+            storage,
+            Foreign(
+                url=settings.storage.url,
+                volume_id=keyring.volume_id,
+                last_epoch=0,
+                block_keys=keyring.subkeys(Purpose.BLOCKS),
+                chunk_keys=keyring.subkeys(Purpose.CHUNKS),
+            ),
+        )
+
+
+def new_storage(store: ObjectStore, keyring: Keyring, settings: Settings, world: World) -> Storage:
+    """The place of a volume that is being made: nothing is cached, nobody is asked."""
+    return Storage(
+        store=store,
+        world=world,
+        sealers=make_sealers(keyring, settings.filesystem.compression),
+        volume_id=keyring.volume_id,
+        metrics=Metrics(),
+        cache_memory_bytes=0,
+        open_source=_source_opener(settings, world, Metrics()),
+    )
+
+
+@asynccontextmanager
+async def _open_uncached(
+    settings: Settings, password: Secret, world: World, *, accept_rollback: bool = False
+) -> AsyncIterator[tuple[Storage, Keyring]]:
     uncached = replace(settings, cache=replace(settings.cache, disk_size_bytes=0))
     options = OpenOptions(read_only=True, create=False, accept_rollback=accept_rollback)
-    async with _open_storage(uncached, password, options, world) as (storage, _):
-        yield storage
+    async with _open_storage(uncached, password, options, world) as opened:
+        yield opened
+
+
+def _source_opener(settings: Settings, world: World, metrics: Metrics) -> OpenSource:
+    """Sources of a clone are reached with the clone's own [aws] settings."""
+    return lambda url: open_store(url, settings.aws, world, metrics)
 
 
 @asynccontextmanager
 async def _open_storage(
     settings: Settings, password: Secret, options: OpenOptions, world: World
-) -> AsyncIterator[tuple[Storage, Worker]]:
+) -> AsyncIterator[tuple[Storage, Keyring]]:
     """From the store's address to everything that the engine works with."""
     metrics = Metrics()
     async with contextlib.aclosing(open_store(settings.storage.url, settings.aws, world, metrics)) as store:
@@ -208,8 +254,10 @@ async def _open_storage(
                     metrics=metrics,
                     cache_memory_bytes=engine_options(settings).cache_memory_bytes,
                     disk_cache=disk_cache,
+                    open_source=_source_opener(settings, world, metrics),
                 )
-                yield storage, _make_worker(storage, keyring, settings)
+                async with contextlib.aclosing(storage.origins):
+                    yield storage, keyring
         finally:
             keyring.wipe()
 
@@ -322,6 +370,13 @@ async def _open_engine(
         worker=worker,
         manifests=manifests,
     ) as engine:
+        for source in engine.manifest.foreign:
+            if source.is_read:
+                log.info(
+                    "this volume is a clone: it reads objects of the volume %s at %s, until `zerofs clone detach`",
+                    source.volume_id.hex(),
+                    source.url,
+                )
         admission.remember_place(storage.store.url, storage.volume_id, settings, options)
         yield engine
 

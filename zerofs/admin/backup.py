@@ -18,9 +18,10 @@ from typing import Any
 from zerofs.admin.destination import Present, check_history, look_at, referred_ssts, sst_header
 from zerofs.admin.examination import Progress
 from zerofs.admin.throttle import Throttle
-from zerofs.errors import CorruptionError, MissingObjectError, PreconditionFailedError, RollbackError
+from zerofs.errors import CloneError, CorruptionError, MissingObjectError, PreconditionFailedError, RollbackError
 from zerofs.keys.format import MAX_SIDECAR_SIZE, SIDECAR_NAME, decode_sidecar
 from zerofs.lsm.audit import list_ssts
+from zerofs.lsm.checkpoints import refers_to_sources
 from zerofs.lsm.format.header import HEADER_SIZE
 from zerofs.lsm.format.manifest import Manifest, WriterInfo
 from zerofs.lsm.format.names import SstId, is_manifest_name, manifest_name, sst_name
@@ -76,6 +77,8 @@ async def prepare(source: Storage, dest: Storage) -> str:
     with source.opening(), dest.opening():
         present = await look_at(dest)
         newest = await ManifestStore(source).latest()
+        if newest is not None:
+            await _check_whole(source, newest)
         if newest is not None and present.newest is not None:
             check_history(dest.store.url, present.newest, newest)
         await probe.probe(dest.store, dest.world)
@@ -96,6 +99,7 @@ async def backup(
     """
     with source.opening(), dest.opening():
         manifest = await ManifestStore(source).load(manifest_id)
+        await _check_whole(source, manifest)
         sidecar = await source.store.get(SIDECAR_NAME, limit_bytes=MAX_SIDECAR_SIZE)
         present = await look_at(dest)
         if present.newest is not None:
@@ -122,6 +126,15 @@ async def backup(
         if prune:
             result.pruned_objects = await _prune(dest, needed, present, stored)
     return result
+
+
+async def _check_whole(source: Storage, manifest: Manifest) -> None:
+    """A clone's copy would need the source, or all data sealed anew: refused (decision 0016, point 8)."""
+    if await refers_to_sources(source, manifest):
+        raise CloneError(
+            f"this volume is a clone, and still reads {', '.join(it.url for it in manifest.foreign if it.is_read)}: "
+            "run `zerofs clone detach` first, then back it up"
+        )
 
 
 async def _needed(source: Storage, manifest: Manifest) -> dict[SstId, int]:
@@ -203,6 +216,7 @@ async def _put_manifest(dest: Storage, manifest: Manifest, present: Present) -> 
     own = replace(
         manifest,
         checkpoints=(),
+        foreign=(),
         closed=True,
         writer=WriterInfo(host=socket.gethostname(), pid=os.getpid(), mountpoint=""),
     )

@@ -14,14 +14,15 @@ from zerofs.lsm.format.manifest import Checkpoint
 from zerofs.units import NS_PER_S
 
 CREATE = "create"
+COPY = "copy"
 DELETE = "delete"
 LIST = "list"
 
 STRANGERS_NAMED_MAX = 20
 
 
-async def change(engine: Engine, action: object, name: object) -> dict[str, Any]:
-    """Do what a request asks: `create` or `delete` the checkpoint `name`, or `list` them all.
+async def change(engine: Engine, action: object, name: object, of: object = None) -> dict[str, Any]:
+    """Do what a request asks: `create` or `delete` the checkpoint `name`, `copy` that of `of`, or `list` them all.
 
     Returns {"checkpoints": [...]} as `report` makes it, the one that was made or deleted first. Raises CheckpointError,
     ReadOnlyError, FencedError, UnavailableError; ControlError when it is none of these requests.
@@ -30,10 +31,12 @@ async def change(engine: Engine, action: object, name: object) -> dict[str, Any]
         if engine.failure is not None:
             raise engine.failure  # what it knows of the volume may be old
         return report(engine.manifest.checkpoints)
-    if action not in (CREATE, DELETE) or not isinstance(name, str):
-        raise ControlError("not a request about checkpoints: 'action' is create, delete or list, 'name' is text")
+    if action not in (CREATE, COPY, DELETE) or not isinstance(name, str):
+        raise ControlError("not a request about checkpoints: 'action' is create, copy, delete or list, 'name' is text")
     if action == CREATE:
         concerned = await engine.checkpoints.create(name)
+    elif action == COPY:
+        concerned = await engine.checkpoints.copy(name, str(of))
     else:
         concerned = await engine.checkpoints.delete(name)
         # What only the checkpoint held goes with the next pass: now, not with whatever is written some day.

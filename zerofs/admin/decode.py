@@ -24,7 +24,7 @@ from zerofs.lsm.format.header import (
     decode_whole_header,
 )
 from zerofs.lsm.format.manifest import Manifest, tag_of
-from zerofs.lsm.format.names import parse_manifest_name, parse_wal_name
+from zerofs.lsm.format.names import SST_PREFIX, parse_manifest_name, parse_sst_name, parse_wal_name
 from zerofs.lsm.format.rows import decode_rows
 from zerofs.lsm.format.sst import (
     MAX_BLOCK_SIZE,
@@ -36,8 +36,10 @@ from zerofs.lsm.format.sst import (
 )
 from zerofs.lsm.format.wal import FENCE
 from zerofs.lsm.manifests import ManifestStore
+from zerofs.lsm.origins import Origin
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.wal import read_wal_object
+from zerofs.objectstore.api import ObjectStore
 from zerofs.objectstore.memory import MemoryStore
 from zerofs.transform.frame import frame_nonce
 from zerofs.units import CHUNK_SIZE
@@ -65,6 +67,11 @@ class Opened:
 
     storage: Storage
     tokens: dict[int, bytes] = field(default_factory=dict)
+
+    def store_of(self, name: str) -> ObjectStore:
+        """Where an object lies: that of an SST perhaps in a source of this clone. Raises CorruptionError."""
+        origins = self.storage.origins
+        return origins.of(parse_sst_name(name)[0]).store if name.startswith(SST_PREFIX) else origins.own.store
 
 
 async def open_volume_objects(storage: Storage) -> Opened:
@@ -101,10 +108,11 @@ async def decode_object(opened: Opened, name: str, body: bytes, wanted: Wanted) 
         return shown | {"floor": await _floor(opened.storage, name, body)}
     if magic == WAL_MAGIC:
         return shown | _wal(opened, name, body, wanted)
-    header = decode_whole_header(body, magic=magic, volume_id=opened.storage.volume_id, name=name)
+    origin = opened.storage.origins.of(parse_sst_name(name)[0])
+    header = decode_whole_header(body, magic=magic, volume_id=origin.volume_id, name=name)
     if magic == META_SST_MAGIC:
-        return shown | _meta_sst(opened, header, name, body, wanted)
-    return shown | _chunk_sst(opened, header, name, body, wanted)
+        return shown | _meta_sst(origin, _token(opened.tokens, header.epoch, name), name, body, wanted)
+    return shown | _chunk_sst(origin, header, name, body, wanted)
 
 
 def decode_key_object(name: str, body: bytes) -> dict[str, Any]:
@@ -161,6 +169,7 @@ async def _of(storage: Storage, name: str, body: bytes) -> Storage:
         volume_id=storage.volume_id,
         metrics=storage.metrics,
         cache_memory_bytes=0,
+        origins=storage.origins,
     )
 
 
@@ -205,6 +214,16 @@ def _manifest(manifest: Manifest) -> dict[str, Any]:
             {"epoch": era.epoch, "tag": era.tag.hex(), "manifest_id": era.manifest_id, "wal_id": era.wal_id}
             for era in manifest.history
         ],
+        "sources": [
+            {
+                "url": it.url,
+                "volume_id": it.volume_id.hex(),
+                "last_epoch": it.last_epoch,
+                "pin": it.pin,
+                "key_ids": sorted(it.block_keys),
+            }
+            for it in manifest.foreign
+        ],
     }
 
 
@@ -229,17 +248,17 @@ def _wal(opened: Opened, name: str, body: bytes, wanted: Wanted) -> dict[str, An
     return shown | _rows(list(record.rows), wanted)
 
 
-def _meta_sst(opened: Opened, header: Header, name: str, body: bytes, wanted: Wanted) -> dict[str, Any]:
-    token, sealers = _token(opened.tokens, header.epoch, name), opened.storage.sealers
+def _meta_sst(origin: Origin, token: bytes, name: str, body: bytes, wanted: Wanted) -> dict[str, Any]:
+    header = decode_header(body, magic=META_SST_MAGIC, volume_id=origin.volume_id, name=name)
     start = HEADER_SIZE + header.first_length
     try:
-        text = sealers.index.open(body[start:], place(name, start, token), MAX_INDEX_SIZE)
+        text = origin.index.open(body[start:], place(name, start, token), MAX_INDEX_SIZE)
         index = decode_index(text, blocks_length=header.first_length, what=name)
         blocks = []
         rows = []
         for number, last_key in enumerate(index.last_keys):
             offset, stop = index.offsets[number], index.offsets[number + 1]
-            opened_block = sealers.block.open(body[offset:stop], place(name, offset, token), MAX_BLOCK_SIZE)
+            opened_block = origin.block.open(body[offset:stop], place(name, offset, token), MAX_BLOCK_SIZE)
             found = list(decode_rows(opened_block, f"{name} at byte {offset}"))
             rows += found if wanted.rows or wanted.values else []
             blocks.append(
@@ -256,13 +275,12 @@ def _meta_sst(opened: Opened, header: Header, name: str, body: bytes, wanted: Wa
     return shown | _rows(rows, wanted)
 
 
-def _chunk_sst(opened: Opened, header: Header, name: str, body: bytes, wanted: Wanted) -> dict[str, Any]:
-    sealers = opened.storage.sealers
+def _chunk_sst(origin: Origin, header: Header, name: str, body: bytes, wanted: Wanted) -> dict[str, Any]:
     start = HEADER_SIZE + header.first_length
     frames = []
     offset = HEADER_SIZE
     try:
-        text = sealers.directory.open(body[start:], place(name, start, header.put_id), MAX_DIRECTORY_SIZE)
+        text = origin.directory.open(body[start:], place(name, start, header.put_id), MAX_DIRECTORY_SIZE)
         for entry in decode_directory(text, frames_length=header.first_length, what=name):
             frame = body[offset : offset + entry.length]
             shown = {"key": describe_key(entry.key), "offset": offset, "length": entry.length, "size": entry.size}
@@ -270,7 +288,7 @@ def _chunk_sst(opened: Opened, header: Header, name: str, body: bytes, wanted: W
             if frame_nonce(frame) != entry.nonce:
                 raise CorruptionError(f"frame at byte {offset}: another one than its directory names")
             if wanted.values:
-                shown["value"] = sealers.chunk.open(frame, b"", CHUNK_SIZE).hex()
+                shown["value"] = origin.chunk.open(frame, b"", CHUNK_SIZE).hex()
             frames.append(shown)
             offset += entry.length
     except CorruptionError as error:

@@ -81,7 +81,7 @@ def claim(directory: Path, record: MountRecord, *, take_over: bool) -> Iterator[
         ConfigError: the runtime directory cannot be used.
     """
     prepare(directory)
-    path = directory / f"{mount_key(record.mountpoint or f'command {record.pid}')}.mount"
+    path = directory / f"{mount_key(record.mountpoint or f'command {record.pid} {record.identity}')}.mount"
     with _gate(directory, fcntl.LOCK_EX):
         for other in _scan(directory):
             if record.mountpoint and other.mountpoint == record.mountpoint:

@@ -82,7 +82,8 @@ async def _quick(view: View, report: Report, progress: Progress) -> _Needed:
             for info in [sst for run in tree.runs for sst in run.ssts]:
                 if info.sst not in needed.meta:
                     needed.meta[info.sst] = info, manifest, tree.prefix
-                    problems += _compare(info.name, needed.sizes.get(info.sst), info.size_bytes)
+                    where = storage.origins.of(info.sst[0]).where
+                    problems += _compare(info.name, needed.sizes.get(info.sst), info.size_bytes, where)
         try:
             problems += await _compare_chunks(storage, manifest, needed)
         except CorruptionError as error:
@@ -97,11 +98,11 @@ async def _quick(view: View, report: Report, progress: Progress) -> _Needed:
     return needed
 
 
-def _compare(name: str, found: int | None, told: int) -> list[Problem]:
+def _compare(name: str, found: int | None, told: int, where: str) -> list[Problem]:
     if found == told:
         return []
     text = "missing" if found is None else f"{found} bytes, the manifest says {told}"
-    return [Problem(object_name=name, text=text)]
+    return [Problem(object_name=name, text=text + where)]
 
 
 async def _compare_chunks(storage: Storage, manifest: Manifest, needed: _Needed) -> list[Problem]:
@@ -112,7 +113,8 @@ async def _compare_chunks(storage: Storage, manifest: Manifest, needed: _Needed)
         needed.chunks.add(sst)
         size = needed.sizes.get(sst)
         if size is None:
-            problems.append(Problem(object_name=sst_name(sst), text="missing, although pointer rows refer to it"))
+            text = f"missing{storage.origins.of(sst[0]).where}, although pointer rows refer to it"
+            problems.append(Problem(object_name=sst_name(sst), text=text))
         elif size <= HEADER_SIZE + register.frame_bytes:
             text = f"{size} bytes, its register says {register.frame_bytes} bytes of frames alone"
             problems.append(Problem(object_name=sst_name(sst), text=text))
@@ -145,13 +147,13 @@ class _Full:
         if not await self._begin(name, size):
             return
         try:
-            body = await self._storage.store.get(name, limit_bytes=MAX_OBJECT_SIZE)
+            body = await self._storage.origins.of(sst[0]).get(name, MAX_OBJECT_SIZE)
             entries = self._open_directory(sst, body)
         except CorruptionError as error:
             self.bad_frames[sst] = None
             self._report.add([_object_problem(name, error)])
             return
-        bad = await self._open_frames(name, body, entries)
+        bad = await self._open_frames(sst, body, entries)
         if bad:
             self.bad_frames[sst] = bad
         else:
@@ -201,14 +203,14 @@ class _Full:
         return True
 
     def _open_directory(self, sst: SstId, body: bytes) -> list[DirectoryEntry]:
-        name = sst_name(sst)
-        header = decode_whole_header(body, magic=CHUNK_SST_MAGIC, volume_id=self._storage.volume_id, name=name)
+        name, origin = sst_name(sst), self._storage.origins.of(sst[0])
+        header = decode_whole_header(body, magic=CHUNK_SST_MAGIC, volume_id=origin.volume_id, name=name)
         offset = HEADER_SIZE + header.first_length
         where = place(name, offset, header.put_id)
-        text = self._storage.sealers.directory.open(body[offset:], where, MAX_DIRECTORY_SIZE)
+        text = origin.directory.open(body[offset:], where, MAX_DIRECTORY_SIZE)
         return decode_directory(text, frames_length=header.first_length, what=name)
 
-    async def _open_frames(self, name: str, body: bytes, entries: Sequence[DirectoryEntry]) -> set[int]:
+    async def _open_frames(self, sst: SstId, body: bytes, entries: Sequence[DirectoryEntry]) -> set[int]:
         """Offsets of the frames that do not open."""
         bad: set[int] = set()
         offset = HEADER_SIZE
@@ -219,13 +221,14 @@ class _Full:
             offset += entry.length
             size += entry.length
             if size >= BATCH_SIZE_BYTES:
-                bad |= await self._open_batch(name, body, batch)
+                bad |= await self._open_batch(sst, body, batch)
                 batch, size = [], 0
-        return bad | await self._open_batch(name, body, batch)
+        return bad | await self._open_batch(sst, body, batch)
 
-    async def _open_batch(self, name: str, body: bytes, batch: list[tuple[int, DirectoryEntry]]) -> set[int]:
+    async def _open_batch(self, sst: SstId, body: bytes, batch: list[tuple[int, DirectoryEntry]]) -> set[int]:
         self._frames += len(batch)
-        found = await self._storage.world.offload(Lane.CPU, _open_all, self._storage.sealers.chunk, body, batch)
+        origin, name = self._storage.origins.of(sst[0]), sst_name(sst)
+        found = await self._storage.world.offload(Lane.CPU, _open_all, origin.chunk, body, batch)
         self._report.add(Problem(object_name=name, text=f"frame at byte {offset}: {text}") for offset, text in found)
         return {offset for offset, _ in found}
 
@@ -268,14 +271,14 @@ class _Full:
         return found
 
     async def _fetch_directory(self, sst: SstId) -> dict[int, DirectoryEntry]:
-        name, storage = sst_name(sst), self._storage
-        head = await storage.get_part(name, 0, HEADER_SIZE)
-        header = decode_header(head, magic=CHUNK_SST_MAGIC, volume_id=storage.volume_id, name=name)
+        name, origin = sst_name(sst), self._storage.origins.of(sst[0])
+        head = await origin.get_part(name, 0, HEADER_SIZE)
+        header = decode_header(head, magic=CHUNK_SST_MAGIC, volume_id=origin.volume_id, name=name)
         start = HEADER_SIZE + header.first_length
         if not 0 < header.second_length <= MAX_DIRECTORY_SIZE or start + header.second_length > MAX_OBJECT_SIZE:
             raise CorruptionError(f"{name}: its header tells impossible lengths")
-        frame = await storage.get_part(name, start, header.second_length)
-        text = storage.sealers.directory.open(frame, place(name, start, header.put_id), MAX_DIRECTORY_SIZE)
+        frame = await origin.get_part(name, start, header.second_length)
+        text = origin.directory.open(frame, place(name, start, header.put_id), MAX_DIRECTORY_SIZE)
         entries, offset = {}, HEADER_SIZE
         for entry in decode_directory(text, frames_length=header.first_length, what=name):
             entries[offset] = entry

@@ -258,6 +258,28 @@ def checkpoint_delete(
     work.delete(name, config, as_json=as_json, verbose=verbose)
 
 
+@checkpoint_app.command("clone")
+def checkpoint_clone(
+    name: CheckpointName,
+    dest: Annotated[
+        str, typer.Argument(metavar="DEST", show_default=False, help="Empty: file:///path or s3://bucket/prefix.")
+    ],
+    config: Config = None,
+    accept_rollback: AcceptRollback = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a new volume at DEST that begins as this checkpoint, at no cost, and can be written.
+
+    It has keys of its own, and opens with the same password. Until it is detached it reads objects of this volume, in
+    which checkpoint clone-ID holds them. DEST is reached with the same [aws] settings.
+    """
+    from zerofs.cli import clone as work
+
+    order = work.Order(name=name, dest=dest, accept_rollback=accept_rollback)
+    work.create(order, config, as_json=as_json, verbose=verbose)
+
+
 @checkpoint_app.command("restore")
 def checkpoint_restore(
     name: CheckpointName, config: Config = None, as_json: AsJson = False, verbose: Verbose = False
@@ -269,3 +291,24 @@ def checkpoint_restore(
     from zerofs.cli import checkpoint as work
 
     work.restore(name, config, as_json=as_json, verbose=verbose)
+
+
+clone_app = typer.Typer(
+    name="clone",
+    help="Volumes that were made by `zerofs checkpoint clone`.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+app.add_typer(clone_app)
+
+
+@clone_app.command("detach")
+def clone_detach(config: Config = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Copy what a clone still reads of its source, and let the source go. The configuration is that of the clone.
+
+    Refused while it is mounted for writing. One that was interrupted goes on. Then checkpoint clone-ID is deleted in
+    the source, if that is mounted on this host or has the same password.
+    """
+    from zerofs.cli import clone as work
+
+    work.detach(config, as_json=as_json, verbose=verbose)

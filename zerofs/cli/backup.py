@@ -5,31 +5,28 @@ through the control socket, or else by opening the volume here for a moment.
 """
 
 import contextlib
-import os
 import re
-import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import trio
 
-from zerofs.admin import checkpoints, registry
-from zerofs.admin.control import protocol
+from zerofs.admin import checkpoints
 from zerofs.cli import console, exitcodes
+from zerofs.cli.elsewhere import at, destination
+from zerofs.cli.holding import Pins
 from zerofs.cli.inspect import examined, show, verify_all
 from zerofs.cli.pin import utc_name
-from zerofs.cli.plan import volume_identity
 from zerofs.cli.reach import reach
 from zerofs.config.password import read_password
 from zerofs.config.settings import Settings
 from zerofs.crypto.secret import Secret
-from zerofs.errors import ConfigError, CorruptionError, NoVolumeError, VolumeInUseError, ZerofsError
+from zerofs.errors import CorruptionError, ZerofsError
 from zerofs.telemetry.log import configure
 from zerofs.units import MIB, format_size
-from zerofs.world import Lane, World
+from zerofs.world import World
 
 if TYPE_CHECKING:
     from zerofs.admin.examination import Progress, Report
@@ -39,6 +36,9 @@ if TYPE_CHECKING:
 
 GIVE_UP_S = 20.0
 """How long a checkpoint that is of no use any more may take to be deleted after a failure."""
+
+
+OTHER_HOST = "run the backup on that host, or name a checkpoint with --checkpoint; --take-over shuts that mount out"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -55,11 +55,11 @@ class Order:
 def create(order: Order, config: Path | None, *, as_json: bool, verbose: bool) -> None:
     """Back up, and print what was done. Raises what `admin.backup` raises, ConfigError, VolumeInUseError."""
     settings = reach(config).settings
-    dest = _destination(settings, order)
+    dest = destination(settings, order.dest, "backup", may_be_read=not order.prune)
     configure("debug" if verbose else "warning")
     password = read_password(settings.storage.password, console.ask_secret)
     with console.measured() as progress:
-        done = trio.run(_Backup(config, settings, dest, password, order, progress).run)
+        done = trio.run(_Backup(settings, dest, password, order, progress).run)
     if as_json:
         console.print_json(done)
         return
@@ -77,7 +77,7 @@ def verify(
 ) -> int:
     """Open the copy as a volume, read all of it, and print a report."""
     settings = reach(config).settings
-    copy = _at(settings, dest)
+    copy = at(settings, dest, "backup")
     configure("debug" if verbose else "warning")
     password = read_password(settings.storage.password, console.ask_secret)
 
@@ -106,20 +106,19 @@ class _Backup:
 
     def __init__(
         self,
-        config: Path | None,
         settings: Settings,
         dest: Settings,
         password: Secret,
         order: Order,
         progress: "Progress",
     ) -> None:
-        self._config = config
         self._settings = settings
         self._dest = dest
         self._password = password
         self._order = order
         self._progress = progress
         self._world = World()
+        self._pins = Pins(settings, password, self._world)
 
     async def run(self) -> dict[str, Any]:
         """See `create`."""
@@ -130,10 +129,13 @@ class _Backup:
             dest = destination_storage(source, store)
             own = await prepare(source, dest)
             if self._order.checkpoint is not None:
-                point = await self._named(source, self._order.checkpoint)
+                point = await self._pins.find(source, self._order.checkpoint)
                 return await self._copy(source, dest, point)
-            await self._check_writer(source)
-            made, *others = await self._change(checkpoints.CREATE, [f"{utc_name('backup-', self._world)}-{own[:8]}"])
+            if not self._order.take_over:
+                await self._pins.check_writer(source, OTHER_HOST)
+            made, *others = await self._pins.change(
+                checkpoints.CREATE, [f"{utc_name('backup-', self._world)}-{own[:8]}"]
+            )
             try:
                 done = await self._copy(source, dest, made)
             except BaseException:
@@ -142,7 +144,7 @@ class _Backup:
             # Whatever else was pinned for this destination has served: the last success, and runs that were killed.
             ours = re.compile(rf"backup-[0-9T:.-]+Z-{own[:8]}")
             older = [point["name"] for point in others if ours.fullmatch(point["name"])]
-            await self._change(checkpoints.DELETE, older)
+            await self._pins.change(checkpoints.DELETE, older)
             return done
 
     @contextlib.asynccontextmanager
@@ -166,110 +168,12 @@ class _Backup:
         )
         return {"checkpoint": point["name"]} | result.to_json()
 
-    async def _named(self, source: "Storage", name: str) -> dict[str, Any]:
-        from zerofs.lsm.checkpoints import find
-        from zerofs.lsm.manifests import ManifestStore
-
-        newest = await ManifestStore(source).latest()
-        if newest is None:
-            raise NoVolumeError(f"there is no volume at {source.store.url}")
-        return checkpoints.describe(find(newest, name))
-
-    async def _check_writer(self, source: "Storage") -> None:
-        """Refuse to open for writing what another host seems to have open."""
-        from zerofs.lsm.manifests import ManifestStore
-
-        newest = await ManifestStore(source).latest()
-        if newest is None or newest.closed or self._order.take_over or reach(self._config).writers:
-            return
-        writer = newest.writer
-        if writer.host != socket.gethostname():
-            raise VolumeInUseError(
-                f"process {writer.pid} on {writer.host} has the volume open for writing at {writer.mountpoint or '-'}, "
-                "or died there: run the backup on that host, or name a checkpoint with --checkpoint; --take-over shuts "
-                "that mount out"
-            )
-
-    async def _change(self, action: str, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Make or delete checkpoints; what the last answer was."""
-        answer: dict[str, Any] = {"checkpoints": []}
-        if not names:
-            return []
-        reached = reach(self._config)  # again: the volume may have been mounted, or unmounted, in between
-        if reached.writers:
-            for name in names:
-                arguments = {"action": action, "name": name}
-                answer = await self._world.offload(Lane.NETWORK, reached.ask, protocol.CHECKPOINT, arguments)
-        else:
-            answer = await self._change_here(reached.runtime_dir, action, names)
-        found: list[dict[str, Any]] = answer["checkpoints"]
-        return found
-
-    async def _change_here(self, runtime_dir: Path, action: str, names: Sequence[str]) -> dict[str, Any]:
-        from zerofs.admission import OpenOptions
-        from zerofs.volume import open_bare
-
-        record = registry.MountRecord(
-            mountpoint="",
-            identity=volume_identity(self._settings),
-            pid=os.getpid(),
-            read_only=False,
-            config=str(self._settings.path),
-        )
-        answer: dict[str, Any] = {}
-        with registry.claim(runtime_dir, record, take_over=False):
-            async with open_bare(self._settings, self._password, OpenOptions(create=False), self._world) as engine:
-                for name in names:
-                    answer = await checkpoints.change(engine, action, name)
-                if action == checkpoints.DELETE:
-                    await checkpoints.collect(engine, dry_run=False)
-        return answer
-
     async def _give_up(self, name: str) -> None:
         """Delete the checkpoint of a backup that failed; what was copied stays, and is not copied again."""
         with trio.move_on_after(GIVE_UP_S, shield=True) as scope:
             try:
-                await self._change(checkpoints.DELETE, [name])
+                await self._pins.change(checkpoints.DELETE, [name])
             except (ZerofsError, BaseExceptionGroup):
                 scope.cancel()
         if scope.cancelled_caught or scope.cancel_called:
             console.note(f"the checkpoint {name} could not be deleted: zerofs checkpoint delete {name}")
-
-
-def _destination(settings: Settings, order: Order) -> Settings:
-    """The settings of the copy. Raises ConfigError for a place that cannot be one, VolumeInUseError for one in use."""
-    dest = _at(settings, order.dest)
-    source, target = volume_identity(settings), volume_identity(dest)
-    if source == target:
-        raise ConfigError(f"{order.dest} is the volume itself: a backup goes to another place")
-    for one, other in ((source, target), (target, source)):
-        if one.startswith(other.rstrip("/") + "/"):
-            raise ConfigError(f"{order.dest} and the volume lie one in the other: a backup goes to another place")
-    path = unquote(order.dest.removeprefix("file://")) if order.dest.startswith("file://") else ""
-    for record in registry.living(reach(settings.path).runtime_dir):
-        if record.mountpoint and record.identity == source and path and _is_below(path, record.mountpoint):
-            raise ConfigError(f"{order.dest} lies in the mounted volume itself: a backup goes to another place")
-        if record.identity == target and (order.prune or not record.read_only):
-            raise VolumeInUseError(
-                f"the copy at {order.dest} is mounted at {record.mountpoint or '-'} by process {record.pid}: unmount it"
-            )
-    return dest
-
-
-def _at(settings: Settings, url: str) -> Settings:
-    """The same settings, for a copy of the volume at another place."""
-    from zerofs.objectstore.open import open_store
-    from zerofs.telemetry.metrics import Metrics
-
-    if not url.startswith(("file://", "s3://")):
-        raise ConfigError(f"{url[:100]!r} is no place for a backup: write file:///path or s3://bucket/prefix")
-    try:
-        open_store(url, settings.aws, World(), Metrics())  # opening makes no request
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("[storage] url", "DEST")) from None
-    return replace(settings, storage=replace(settings.storage, url=url))
-
-
-def _is_below(path: str, directory: str) -> bool:
-    real = os.path.realpath(path)
-    return real == directory or real.startswith(directory.rstrip("/") + "/")

@@ -67,7 +67,7 @@ async def _show_all(
         if settings is not None and needs_keys:
             password = read_password(settings.storage.password, console.ask_secret)
             storage = await stack.enter_async_context(open_objects(settings, password, world, accept_rollback=True))
-            opened, store = await open_volume_objects(storage), storage.store
+            opened = await open_volume_objects(storage)
         elif settings is not None:
             opening = open_store(settings.storage.url, settings.aws, world, Metrics())
             store = await stack.enter_async_context(contextlib.aclosing(opening))
@@ -76,11 +76,12 @@ async def _show_all(
             if argument != name:
                 body = _read_file(argument, limit)
             else:
-                assert store is not None, "it was opened for this"
+                place = opened.store_of(name) if opened is not None else store
+                assert place is not None, "it was opened for this"
                 try:
-                    body = await store.get(name, limit_bytes=limit)
+                    body = await place.get(name, limit_bytes=limit)
                 except ObjectNotFoundError as error:
-                    raise ConfigError(f"there is no object {name} in {store.url}") from error
+                    raise ConfigError(f"there is no object {name} in {place.url}") from error
             _print(await _decoded(opened, name, body, question))
 
 

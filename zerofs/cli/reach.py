@@ -18,7 +18,7 @@ from zerofs.config.password import read_password
 from zerofs.config.paths import find_config, process_environment, runtime_directory
 from zerofs.config.settings import Settings
 from zerofs.crypto.secret import Secret
-from zerofs.errors import CheckpointError, FencedError
+from zerofs.errors import CheckpointError, CloneError, FencedError
 from zerofs.telemetry.log import configure
 from zerofs.world import World
 
@@ -55,13 +55,15 @@ class Reached:
         with client.Connection(registry.socket_path(self.runtime_dir, writer.mountpoint)) as connection:
             return connection.ask(request, arguments)
 
-    def here(self, work: Work, *, read_only: bool, verbose: bool) -> dict[str, Any]:
+    def here(self, work: Work, *, read_only: bool, verbose: bool, password: Secret | None = None) -> dict[str, Any]:
         """What `work` returns, done in this process; for writing, the volume is taken as `run` takes it.
+
+        `password`: the one to use, read already.
 
         Raises NoVolumeError, VolumeInUseError, and whatever opening, working and closing raise.
         """
         configure("debug" if verbose else "warning")
-        password = read_password(self.settings.storage.password, console.ask_secret)
+        password = password or read_password(self.settings.storage.password, console.ask_secret)
         return trio.run(self._here, work, password, read_only)
 
     async def _here(self, work: Work, password: Secret, read_only: bool) -> dict[str, Any]:
@@ -69,13 +71,13 @@ class Reached:
         from zerofs.volume import open_bare
 
         options = OpenOptions(read_only=read_only, create=False)
-        answer: dict[str, Any] | CheckpointError
+        answer: dict[str, Any] | CheckpointError | CloneError
         async with self._claimed(read_only), open_bare(self.settings, password, options, World()) as engine:
             try:
                 answer = await work(engine)
-            except CheckpointError as error:
+            except (CheckpointError, CloneError) as error:
                 answer = error  # nothing was changed: the volume is closed as it should be
-        if isinstance(answer, CheckpointError):
+        if isinstance(answer, CheckpointError | CloneError):
             raise answer
         return answer
 
@@ -92,8 +94,12 @@ class Reached:
 def reach(config: Path | None) -> Reached:
     """The volume of `config`, or of the usual configuration file. Raises ConfigError."""
     environ: Mapping[str, str] = process_environment()
-    settings = load(config or find_config(environ), environ)
-    directory, identity = runtime_directory(environ), volume_identity(settings)
+    return reach_settings(load(config or find_config(environ), environ))
+
+
+def reach_settings(settings: Settings) -> Reached:
+    """The volume of these settings."""
+    directory, identity = runtime_directory(process_environment()), volume_identity(settings)
     writers = tuple(
         record
         for record in registry.living(directory)

@@ -25,7 +25,7 @@ class ServedVolume(Protocol):
         """Return when everything accepted so far is in the store; raises ZerofsError when it cannot be."""
         ...
 
-    async def checkpoint(self, action: object, name: object) -> dict[str, Any]:
+    async def checkpoint(self, action: object, name: object, of: object = None) -> dict[str, Any]:
         """See `admin.checkpoints.change`."""
         ...
 

@@ -218,7 +218,7 @@ class Session:
             failure = await self._push_dirty_pages()
             if failure is not None:
                 raise UnsavedDataError(str(failure)) from failure
-        return await volume.checkpoint(action, arguments.get("name"))
+        return await volume.checkpoint(action, arguments.get("name"), arguments.get("of"))
 
     async def _on_collect(self, arguments: dict[str, Any]) -> dict[str, Any]:
         return await self._served_volume().collect(dry_run=bool(arguments.get("dry_run")))

@@ -48,7 +48,8 @@ class Keyring:
         """The bare subkeys of one purpose, by generation.
 
         Bytes that show themselves in any repr and that nothing wipes: only for a process of our own that must seal and
-        open for this purpose, over a pipe that nobody else holds. Everybody else takes a sealer.
+        open for this purpose, over a pipe that nobody else holds, and for the sealed foreign table of a clone (0016).
+        Everybody else takes a sealer.
         """
         return {generation.key_id: hkdf_sha256(generation.dek.reveal(), purpose) for generation in self._generations}
 

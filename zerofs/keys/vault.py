@@ -5,7 +5,7 @@ is opened is wiped as soon as it is not needed, as far as Python can.
 """
 
 import contextlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from zerofs.crypto import aead, box
 from zerofs.crypto.kdf import DEFAULT_COST, SALT_SIZE, KdfCost
@@ -65,6 +65,35 @@ async def create(store: ObjectStore, world: World, password: Secret, cost: KdfCo
         await conditional.create(store, world, SIDECAR_NAME, body, put_id, PUT_DEADLINE_S)
     world.reached("keys_after_create_before_read_back")
     return await unseal(store, world, password)
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Made:
+    """Keys of a new volume that are stored nowhere yet. Wipe the keyring at the end."""
+
+    body: bytes
+    put_id: bytes
+    keyring: Keyring
+
+
+async def make(world: World, password: Secret, cost: KdfCost = DEFAULT_COST) -> Made:
+    """Make the keys of a new volume, and open what `store_made` would store. Raises CorruptionError for a bad cost."""
+    body, put_id = await _new_sidecar(world, password, cost)
+    opened = await _open(world, body, password)
+    opened.wipe()
+    keyring = Keyring(volume_id=opened.sidecar.volume_id, generations=opened.generations)
+    return Made(body=body, put_id=put_id, keyring=keyring)
+
+
+async def store_made(store: ObjectStore, world: World, made: Made) -> None:
+    """Store keys that were made; on return they were read back.
+
+    Raises PreconditionFailedError when there is a sidecar already, UnavailableError when it is not known.
+    """
+    await conditional.create(store, world, SIDECAR_NAME, made.body, made.put_id, PUT_DEADLINE_S)
+    data, _ = await _load(store)
+    if data != made.body:
+        raise PreconditionFailedError(f"another process replaced {SIDECAR_NAME} in {store.url} at the same time")
 
 
 async def unseal(store: ObjectStore, world: World, password: Secret) -> Keyring:

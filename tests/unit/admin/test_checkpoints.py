@@ -48,7 +48,7 @@ async def test_what_one_looks_like(bed):
 @pytest.mark.parametrize(("action", "name"), [("rename", "a"), (None, None), ("create", None), ("delete", 7)])
 async def test_what_is_no_request(bed, action, name):
     async with bed.open() as engine:
-        with pytest.raises(protocol.ControlError, match="'action' is create, delete or list"):
+        with pytest.raises(protocol.ControlError, match="'action' is create, copy, delete or list"):
             await checkpoints.change(engine, action, name)
 
 

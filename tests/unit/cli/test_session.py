@@ -77,7 +77,7 @@ class Machine:
         if self.flush_error is not None:
             raise self.flush_error
 
-    async def checkpoint(self, action, name):
+    async def checkpoint(self, action, name, of=None):
         self.diary.append(f"{action} {name}")
         return {"checkpoints": [{"name": name}]}
 
