@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from zerofs.lsm.format import bloom, header, manifest, pointer, register, rows, sst, wal
+from zerofs.ids import KeyId
+from zerofs.lsm.format import bloom, foreign, header, manifest, pointer, register, rows, sst, wal
 from zerofs.lsm.ranges import KeyRanges
 
 HERE = Path(__file__).parent
@@ -54,6 +56,19 @@ MANIFEST = manifest.Manifest(
     ),
     history=(manifest.Era(epoch=1, tag=manifest.tag_of(bytes(range(80, 96))), manifest_id=2, wal_id=2),),
 )
+CLONE = replace(
+    MANIFEST,
+    foreign=(
+        foreign.Foreign(
+            url="file:///source",
+            volume_id=bytes(range(96, 112)),
+            last_epoch=1,
+            pin="clone-10111213",
+            block_keys={KeyId(1): bytes(range(112, 144))},
+            chunk_keys={KeyId(1): bytes(range(144, 176))},
+        ),
+    ),
+)
 REGISTER = register.Register(live_bytes=58, frame_bytes=300)
 ENCODED = {
     "rows": lambda: rows.encode_rows(ROWS),
@@ -65,6 +80,7 @@ ENCODED = {
     "index": lambda: sst.encode_index(row_count=3, blocks=[(150, b"meta\x01b")], range_deletes=RANGES, bloom=BLOOM),
     "directory": lambda: sst.encode_directory([sst.DirectoryEntry(ROWS[0][0], 58, 13, POINTER.nonce)]),
     "manifest": lambda: manifest.encode_manifest(MANIFEST),
+    "clone": lambda: manifest.encode_manifest(CLONE),
     "register": lambda: register.register_key((2, 7)) + register.encode_register(REGISTER),
 }
 
@@ -88,6 +104,7 @@ def test_what_was_written_is_read():
     assert register.parse_register_key(VECTORS["register"][:-16]) == (2, 7)
     assert register.decode_register(VECTORS["register"][-16:]) == REGISTER
     assert manifest.decode_manifest(VECTORS["manifest"], epoch=2, put_id=HEADER.put_id, name="x") == MANIFEST
+    assert manifest.decode_manifest(VECTORS["clone"], epoch=2, put_id=HEADER.put_id, name="x") == CLONE
 
 
 @pytest.mark.parametrize("kind", ENCODED)

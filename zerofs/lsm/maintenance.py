@@ -216,7 +216,12 @@ class Maintenance:
             raise CorruptionError(
                 f"{left[0]}, and {len(left) - 1} more objects of the source, are still referred to: run `zerofs fsck`"
             )
-        return replace(current, foreign=tuple(source.without_keys() for source in current.foreign))
+        return replace(
+            current,
+            foreign=tuple(source.without_keys() for source in current.foreign),
+            # No WAL object of this volume is of such an epoch.
+            tokens={epoch: token for epoch, token in current.tokens.items() if epoch > last},
+        )
 
     async def collect(self, *, dry_run: bool = False) -> Doomed:
         """One pass of the collector, now."""

@@ -49,15 +49,20 @@ class Bed:
         self.metrics = Metrics()
         self.trace: list[Traced] = []
         """Every call that reached the store."""
+        self.volume_id = VOLUME_ID
+        self.sealers = simulated_sealers(VOLUME_ID)
+        self.open_source = None
+        """How a clone reaches its sources."""
 
     def storage(self, store=None) -> Storage:
         return Storage(
             store=MeteredStore(store or self.store, self.metrics, self.trace),
             world=self.world,
-            sealers=simulated_sealers(VOLUME_ID),
-            volume_id=VOLUME_ID,
+            sealers=self.sealers,
+            volume_id=self.volume_id,
             metrics=self.metrics,
             cache_memory_bytes=self.cache_bytes,
+            open_source=self.open_source,
         )
 
     def requests(self) -> int:
@@ -75,7 +80,7 @@ class Bed:
             self.storage(store),
             self.options,
             writer=WRITER,
-            witness=Witness(self.folder / host, VOLUME_ID),
+            witness=Witness(self.folder / host, self.volume_id),
             **kwargs,
         ) as engine:
             yield engine

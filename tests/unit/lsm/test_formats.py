@@ -2,13 +2,15 @@
 
 import contextlib
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zerofs.errors import CorruptionError
-from zerofs.lsm.format import bloom, header, manifest, names, pointer, rows, sst, wal
+from zerofs.ids import KeyId
+from zerofs.lsm.format import bloom, foreign, header, manifest, names, pointer, rows, sst, wal
 from zerofs.lsm.ranges import KeyRanges
 
 KEYS = st.binary(min_size=1, max_size=40)
@@ -153,6 +155,93 @@ def test_manifest_round_trip():
     assert manifest.decode_manifest(manifest.encode_manifest(value), epoch=3, put_id=b"p" * 16, name="x") == value
 
 
+KEY_IDS = st.sets(st.integers(0, 2**32 - 1), max_size=4)
+
+
+@st.composite
+def tables(draw):
+    """Foreign tables of a manifest of epoch 100."""
+    epochs = sorted(draw(st.sets(st.integers(1, 99), max_size=5)))
+    sources = []
+    for epoch in epochs:
+        key_ids = sorted(map(KeyId, draw(KEY_IDS)))
+        sources.append(
+            foreign.Foreign(
+                url=draw(st.text(max_size=50)),
+                volume_id=draw(PUT_IDS),
+                last_epoch=epoch,
+                pin=draw(st.text(max_size=20)),
+                block_keys={key_id: draw(st.binary(min_size=32, max_size=32)) for key_id in key_ids},
+                chunk_keys={key_id: draw(st.binary(min_size=32, max_size=32)) for key_id in key_ids},
+            )
+        )
+    return tuple(sources)
+
+
+def some_clone() -> manifest.Manifest:
+    table = (
+        foreign.Foreign(url="file:///a", volume_id=b"a" * 16, last_epoch=1, pin=""),
+        foreign.Foreign(
+            url="s3://b/c",
+            volume_id=b"b" * 16,
+            last_epoch=2,
+            pin="clone-00",
+            block_keys={KeyId(1): b"\x01" * 32, KeyId(4): b"\x04" * 32},
+            chunk_keys={KeyId(1): b"\x11" * 32, KeyId(4): b"\x14" * 32},
+        ),
+    )
+    return replace(some_manifest(), foreign=table)
+
+
+@given(tables())
+def test_a_clones_manifest_round_trips(table):
+    token = b"t" * 16
+    value = replace(some_manifest(), epoch=100, tokens={100: token}, token=token, foreign=table)
+    data = manifest.encode_manifest(value)
+    assert manifest.decode_manifest(data, epoch=100, put_id=b"p" * 16, name="x") == value
+    without = manifest.encode_manifest(replace(value, foreign=()))
+    assert data.startswith(without), "a volume without sources is written as it always was"
+
+
+@given(tables(), st.integers(1, 100))
+def test_an_epoch_says_whose_an_object_is(table, epoch):
+    last = foreign.last_foreign_epoch(table)
+    assert (epoch > last) == all(epoch > it.last_epoch for it in table if it.is_read)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda table: (table[1], table[0]),
+        lambda table: (replace(table[0], last_epoch=3),),
+        lambda table: (table[0], replace(table[1], last_epoch=1)),
+        lambda table: (replace(table[0], last_epoch=1 << 32),),
+        lambda table: (replace(table[0], url="x" * 5000),),
+        lambda table: tuple(replace(table[0], last_epoch=number) for number in range(100)),
+    ],
+)
+def test_a_foreign_table_that_makes_no_sense_is_refused(wrong):
+    value = some_clone()
+    data = manifest.encode_manifest(replace(value, foreign=wrong(value.foreign)))
+    with pytest.raises(CorruptionError):
+        manifest.decode_manifest(data, epoch=3, put_id=b"p" * 16, name="x")
+
+
+def test_an_empty_foreign_table_is_refused():
+    data = manifest.encode_manifest(some_manifest()) + b"\0"
+    with pytest.raises(CorruptionError, match="its foreign table is empty"):
+        manifest.decode_manifest(data, epoch=3, put_id=b"p" * 16, name="x")
+
+
+def test_a_clones_manifest_cut_short_is_refused_or_an_ordinary_one():
+    data, ordinary = manifest.encode_manifest(some_clone()), manifest.encode_manifest(some_manifest())
+    for length in range(len(data)):
+        if length == len(ordinary):  # no table: what seals catch, as they do every cut
+            continue
+        with pytest.raises(CorruptionError):
+            manifest.decode_manifest(data[:length], epoch=3, put_id=b"p" * 16, name="x")
+
+
 def test_directory_round_trip():
     entries = [sst.DirectoryEntry(b"chunk%d" % i, 50 + i, 100, bytes([i]) * 24) for i in range(5)]
     data = sst.encode_directory(entries)
@@ -196,10 +285,19 @@ def test_every_truncation_is_refused(kind):
             decode(data[:length])
 
 
-@pytest.mark.parametrize("kind", encodings())
+def clone_encoding():
+    return {
+        "clone": (
+            manifest.encode_manifest(some_clone()),
+            lambda data: manifest.decode_manifest(data, epoch=3, put_id=b"p" * 16, name="x"),
+        )
+    }
+
+
+@pytest.mark.parametrize("kind", encodings() | clone_encoding())
 def test_no_flipped_bit_and_no_noise_raises_anything_but_corruption(kind):
     """Seals catch every flip before a codec sees it; a codec that meets one all the same must not misbehave."""
-    data, decode = encodings()[kind]
+    data, decode = (encodings() | clone_encoding())[kind]
     rng = random.Random(5)
     candidates = [data[:i] + bytes([data[i] ^ 1 << bit]) + data[i + 1 :] for i in range(len(data)) for bit in (0, 4, 7)]
     candidates += [rng.randbytes(rng.randrange(200)) for _ in range(500)]

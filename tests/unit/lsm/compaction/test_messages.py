@@ -24,6 +24,7 @@ from zerofs.lsm.compaction.messages import (
     encode_job,
     encode_setup,
 )
+from zerofs.lsm.format.foreign import Foreign
 from zerofs.lsm.format.manifest import Run, SstInfo
 from zerofs.objectstore.options import S3Options
 from zerofs.transform.compression import Compression
@@ -54,6 +55,10 @@ JOB = CompactionJob(
     names=((2, 5), (2, 6)),
     target_size_bytes=1000,
     block_size_bytes=100,
+    foreign=(
+        Foreign(url="s3://bucket/source", volume_id=b"s" * 16, last_epoch=1, block_keys={KeyId(3): b"\x33" * 32}),
+    ),
+    rewrite_up_to=1,
 )
 RESULT = CompactionResult(run=RUN, written=(SST,), moved=1, dropped={(1, 9): 46, (2, 1): 10**12})
 COUNTED = (
