@@ -67,7 +67,10 @@ async def meta_ssts(bed: Bed, prefix: bytes = b"meta"):
 
 async def chunk_ssts(bed: Bed):
     """The chunk SSTs with a register."""
-    return [sst async for sst, _ in RegisterView(bed.storage(), await newest(bed)).all()]
+    storage = bed.storage()
+    manifest = await ManifestStore(storage).latest()
+    assert manifest is not None
+    return [sst async for sst, _ in RegisterView(storage, manifest).all()]
 
 
 async def flip(store, name: str, at: int) -> None:

@@ -87,3 +87,9 @@ def test_a_stream_of_flushes_settles_in_few_runs():
     assert most <= RUNS_LIMIT
     assert sum(runs) == 2000
     assert written / 2000 < 12
+
+
+def test_a_tree_of_one_run_is_merged_whole_when_something_of_an_old_epoch_is_in_it():
+    assert pick_all([], 9) is None
+    assert pick_all([Run(ssts=(sst(1, 5),))], 0) is None
+    assert pick_all([Run(ssts=(sst(1, 5),))], 1) == slice(0, 1)

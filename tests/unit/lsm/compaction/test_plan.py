@@ -150,3 +150,10 @@ def test_an_sst_without_rows_is_in_no_cluster_and_its_ranges_stay():
     plan = make_plan(runs, [ranges((1, 2)), ranges()], TARGET, drop_deletes=False)
     assert shape(plan) == [(2,), (3,)]
     assert list(plan.range_deletes) == list(ranges((1, 2)))
+
+
+def test_nothing_of_an_old_epoch_is_moved():
+    new = SstInfo(sst=(2, 9), size_bytes=LARGE, index_length=10, row_count=2, first_key=b"0040", last_key=b"0041")
+    runs = [run(sst(1, 10, 11), new)]
+    for up_to, expected in ((0, [(1,), (9,)]), (1, [[1], (9,)]), (2, [[1, 9]])):
+        assert shape(make_plan(runs, [ranges()], TARGET, drop_deletes=True, rewrite_up_to=up_to)) == expected

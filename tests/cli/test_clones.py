@@ -1,0 +1,135 @@
+"""`checkpoint clone` and `clone detach` on volumes that nobody has mounted: what they print, and what they refuse."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from tests.cli.test_checkpoints import failed, names, write
+
+CONFIGURATION, NO_VOLUME, IN_USE, CORRUPTION, CHECKPOINT, CLONE = 2, 10, 11, 16, 22, 23
+
+
+@pytest.fixture(autouse=True)
+def volume(home):
+    """A volume with a checkpoint, and something that was written since."""
+    home.write_config()
+    write(home, b"one", b"1")
+    assert home.run("checkpoint", "create", "first").code == 0
+    write(home, b"two", b"2")
+
+
+def config_of(home, name):
+    """A configuration of a volume at another place in this home."""
+    path = home.folder / f"{name}.toml"
+    path.write_text(home.config.read_text().replace(f"{home.folder}/store", f"{home.folder}/{name}"))
+    return path
+
+
+def points(home):
+    return [point["name"] for point in json.loads(home.run("checkpoint", "list", "--json").out)["checkpoints"]]
+
+
+def clone(home, name="clone", *options):
+    return home.run("checkpoint", "clone", "first", f"file://{home.folder}/{name}", *options)
+
+
+def test_the_life_of_a_clone(home):
+    code, out, err = clone(home)
+    assert (code, err) == (0, "")
+    volume_id, pin = re.fullmatch(
+        rf"Clone of checkpoint first made in file://{home.folder}/clone, volume ([0-9a-f]{{32}})\n"
+        r"It opens with the same password\. Mount it with a configuration whose \[storage\] url is that place\n"
+        rf"Until `zerofs clone detach` it reads file://{home.folder}/store, where checkpoint (\S+) must stay\n",
+        out,
+    ).groups()
+    assert pin == f"clone-{volume_id[:8]}"
+    assert points(home) == ["first", pin]
+    config = config_of(home, "clone")
+    shown = json.loads(home.run("debug", "manifest/00000000000000000001.manifest", "-c", config).out)
+    assert [source["url"] for source in shown["sources"]] == [f"file://{home.folder}/store"]
+    assert json.loads(home.run("checkpoint", "list", "--json", "-c", config).out) == {"checkpoints": []}
+    code, out, err = home.run("clone", "detach", "-c", config)
+    assert (code, err) == (0, "")
+    assert out == f"The clone stands alone: it does not need file://{home.folder}/store any more\n"
+    assert points(home) == ["first"]
+    code, out, err = home.run("clone", "detach", "-c", config, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"was_clone": False, "sources": [], "left": []}
+    assert home.run("clone", "detach").out == "The volume is no clone: it needs no other volume\n"
+    shutil.rmtree(home.folder / "store")
+    home.config.write_text(config.read_text())
+    assert names(home) == [b"one"]
+
+
+def test_places_that_are_refused(home):
+    def refused(dest, *options):
+        return home.run("checkpoint", "clone", "first", dest, *options)
+
+    assert "is no place for a clone: write file:///path" in failed(refused("/tmp/x"), CONFIGURATION)
+    assert "is the volume itself: a clone goes" in failed(refused(f"file://{home.folder}/store"), CONFIGURATION)
+    assert "lie one in the other" in failed(refused(f"file://{home.folder}/store/x"), CONFIGURATION)
+    (home.folder / "full").mkdir()
+    (home.folder / "full" / "thesis.txt").write_text("...")
+    assert "is not empty: thesis.txt lies there" in failed(clone(home, "full"), NO_VOLUME)
+    gone = home.run("checkpoint", "clone", "second", f"file://{home.folder}/clone")
+    assert failed(gone, CHECKPOINT) == "there is no checkpoint 'second'; there are: first"
+    assert points(home) == ["first"]
+    assert not (home.folder / "clone" / "zerofs.key").exists()
+
+
+def test_a_place_where_this_host_has_seen_a_volume(home):
+    assert clone(home).code == 0
+    shutil.rmtree(home.folder / "clone")
+    text = failed(clone(home), NO_VOLUME)
+    assert "this host has seen a volume there" in text
+    assert "--accept-rollback" in text
+    assert len(points(home)) == 2
+    assert clone(home, "clone", "--accept-rollback").code == 0
+    home.config.write_text(config_of(home, "clone").read_text())
+    assert names(home) == [b"one"], "the new one is what this host knows now"
+
+
+def test_what_a_killed_clone_left_is_named(home):
+    assert clone(home).code == 0
+    (home.folder / "clone" / "zerofs.key").unlink()
+    pin = points(home)[1]
+    text = failed(clone(home, "clone", "--accept-rollback"), NO_VOLUME)
+    assert "manifest/00000000000000000001.manifest lies there without a zerofs.key" in text
+    assert f"delete that object, and the checkpoint {pin} of the source if there is one" in text
+    (home.folder / "clone" / "manifest" / "00000000000000000001.manifest").unlink()
+    assert home.run("checkpoint", "delete", pin).code == 0
+    assert clone(home, "clone", "--accept-rollback").code == 0
+
+
+def test_a_backup_and_a_checkpoint_wait_for_each_other(home):
+    assert clone(home).code == 0
+    config = config_of(home, "clone")
+    text = failed(home.run("backup", f"file://{home.folder}/backup", "-c", config), CLONE)
+    assert text.startswith(f"this volume is a clone, and still reads file://{home.folder}/store: run `zerofs clone det")
+    assert home.run("checkpoint", "create", "early", "-c", config).code == 0
+    text = failed(home.run("clone", "detach", "-c", config), CLONE)
+    assert text.startswith("checkpoints of this clone still need its source: 'early'; delete them")
+    assert home.run("checkpoint", "delete", "early", "-c", config).code == 0
+    assert home.run("clone", "detach", "-c", config).code == 0
+    assert home.run("backup", f"file://{home.folder}/backup", "-c", config).code == 0
+
+
+def test_a_source_that_is_gone_when_its_pin_is_to_be_released(home):
+    assert clone(home).code == 0
+    config, pin = config_of(home, "clone"), points(home)[1]
+    shutil.move(home.folder / "store", home.folder / "moved")
+    assert f"in the source of this clone, file://{home.folder}/store" in failed(
+        home.run("clone", "detach", "-c", config), CORRUPTION
+    )
+    shutil.move(home.folder / "moved", home.folder / "store")
+    (home.folder / "store" / "zerofs.key").rename(home.folder / "key")
+    code, out, _ = home.run("clone", "detach", "-c", config, "--json")
+    assert code == 0
+    (left,) = json.loads(out)["left"]
+    assert (left["source"], left["pin"]) == (f"file://{home.folder}/store", pin)
+    assert "zerofs.key" in left["reason"]
+    (home.folder / "key").rename(home.folder / "store" / "zerofs.key")
+    assert json.loads(home.run("clone", "detach", "-c", config, "--json").out)["left"] == []
+    assert points(home) == ["first"]
