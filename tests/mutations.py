@@ -197,6 +197,34 @@ MUTATIONS = (
         "await _fence(storage, manifests, claimed)\n",
         (UNIT + "test_races.py",),
     ),
+    Mutation(
+        "merges of a detach move nothing of the source",
+        LSM + "compaction/plan.py",
+        "            and sst.sst[0] > rewrite_up_to\n",
+        "",
+        (UNIT + "compaction/test_plan.py",),
+    ),
+    Mutation(
+        "a clone forgets the keys of its source only when nothing needs them",
+        LSM + "maintenance.py",
+        "        if left:\n            raise CorruptionError(",
+        "        if not current:\n            raise CorruptionError(",
+        (UNIT + "test_clones.py",),
+    ),
+    Mutation(
+        "a checkpoint that needs the source forbids a detach",
+        LSM + "engine.py",
+        "points = await self.checkpoints.of_sources()",
+        "points = []",
+        (UNIT + "test_clones.py",),
+    ),
+    Mutation(
+        "what lies under a foreign name in a clone is not collected",
+        LSM + "collector.py",
+        "if sst[0] > foreign:",
+        "if sst[0] > 0:",
+        (UNIT + "test_clones.py",),
+    ),
 )
 
 

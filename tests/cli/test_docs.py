@@ -13,7 +13,8 @@ from zerofs.config import schema
 COMMANDS = [
     *("init", "run", "mount", "umount", "flush", "status", "clear-data-lost", "change-password", "collect"),
     *("fsck", "verify", "debug", "backup create", "backup verify"),
-    *(f"checkpoint {name}" for name in ("create", "list", "info", "delete", "restore")),
+    *(f"checkpoint {name}" for name in ("create", "list", "info", "delete", "clone", "restore")),
+    "clone detach",
 ]
 
 

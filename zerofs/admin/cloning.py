@@ -20,7 +20,7 @@ import trio
 from zerofs.errors import CheckpointError, NoVolumeError, ZerofsError
 from zerofs.ids import EPOCH_TOKEN_SIZE
 from zerofs.keys import vault
-from zerofs.keys.format import SIDECAR_NAME
+from zerofs.keys.format import MAX_SIDECAR_SIZE, SIDECAR_NAME
 from zerofs.lsm.checkpoints import find
 from zerofs.lsm.format.foreign import MAX_SOURCES, Foreign
 from zerofs.lsm.format.header import HEADER_SIZE, MANIFEST_MAGIC
@@ -146,7 +146,7 @@ async def make(
             world.reached("clone_after_pin_before_key")
             await vault.store_made(dest.store, world, made)
         except BaseException:
-            await _take_back(dest, pin, hands.unpin)
+            await _take_back(dest, made, pin, hands.unpin)
             raise
     return {
         "volume_id": dest.volume_id.hex(),
@@ -157,12 +157,13 @@ async def make(
     }
 
 
-async def _take_back(dest: Storage, pin: str, unpin: Unpin) -> None:
+async def _take_back(dest: Storage, made: vault.Made, pin: str, unpin: Unpin) -> None:
     """In the opposite order, and the pin only once nobody can open what it holds."""
     with trio.move_on_after(GIVE_UP_S, shield=True) as scope:
         try:
-            for name in (SIDECAR_NAME, FIRST_MANIFEST):
-                await dest.store.delete(name)
+            if await dest.get_or_none(SIDECAR_NAME, MAX_SIDECAR_SIZE) == made.body:  # else somebody else's
+                await dest.store.delete(SIDECAR_NAME)
+            await dest.store.delete(FIRST_MANIFEST)
             await unpin(pin)
         except (ZerofsError, BaseExceptionGroup) as error:
             log.warning("what a failed clone left could not be deleted: %s", error)

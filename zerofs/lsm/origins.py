@@ -57,6 +57,8 @@ class Origin:
         except RangeError as error:
             raise CorruptionError(f"{name}: cut short{self.where}: {error}") from error
         except ObjectStoreError as error:
+            if not self.source:
+                raise
             raise self._named(error, name) from error
 
     async def get(self, name: str, limit_bytes: int) -> bytes:
@@ -66,6 +68,8 @@ class Origin:
         except ObjectNotFoundError as error:
             raise MissingObjectError(f"{name}: missing{self.where}, although the volume refers to it") from error
         except ObjectStoreError as error:
+            if not self.source:
+                raise
             raise self._named(error, name) from error
 
     async def list(self, prefix: str) -> list[ObjectInfo]:
@@ -73,10 +77,12 @@ class Origin:
         try:
             return await self.store.list(prefix)
         except ObjectStoreError as error:
+            if not self.source:
+                raise
             raise self._named(error, prefix) from error
 
     def _named(self, error: ObjectStoreError, name: str) -> ObjectStoreError:
-        return type(error)(f"{name}{self.where}: {error}") if self.source else error
+        return type(error)(f"{name}{self.where}: {error}")
 
 
 class Origins:

@@ -17,7 +17,14 @@ from zerofs.admin.throttle import Throttle
 from zerofs.admin.verified import Verified
 from zerofs.admin.verify import verify_full, verify_quick
 from zerofs.crypto.kdf import KdfCost
-from zerofs.errors import CheckpointError, CloneError, NoVolumeError, UnavailableError, ZerofsError
+from zerofs.errors import (
+    CheckpointError,
+    CloneError,
+    NoVolumeError,
+    PreconditionFailedError,
+    UnavailableError,
+    ZerofsError,
+)
 from zerofs.keys import vault
 from zerofs.keys.password import check_password
 from zerofs.lsm.format.names import manifest_name, sst_name
@@ -173,6 +180,20 @@ async def test_an_error_takes_everything_back(making, autojump_clock):
     await dest.delete(manifest_name(1))
     await making.unpin(left)
     await making.make(dest)
+
+
+async def test_a_volume_that_somebody_makes_there_meanwhile_keeps_its_key(making):
+    dest, theirs = MemoryStore(), await vault.make(making.source.world, PASSWORD, CHEAP)
+
+    async def pin(name, of):
+        await vault.store_made(dest, making.source.world, theirs)
+        return await making.pin(name, of)
+
+    with pytest.raises(PreconditionFailedError):
+        await making.make(dest, pin=pin)
+    assert await names(dest) == [".zerofs_bucket_id", KEY]
+    assert await dest.get(KEY) == theirs.body
+    assert await making.pins() == ["one"]
 
 
 @pytest.mark.parametrize("fault", [Fault.CRASH_BEFORE, Fault.CRASH_AFTER, Fault.LOST_REPLY])

@@ -205,6 +205,21 @@ async def test_detached_it_needs_nobody(family, autojump_clock):
     await check(clone, model)
 
 
+async def test_the_keys_stay_while_anything_needs_them(family, autojump_clock):
+    source, model = await make_source(family, random.Random(14))
+    clone = await family.clone(source, "one")
+    async with clone.open() as engine:
+
+        async def nothing(victims):
+            return 0
+
+        engine.maintenance._repacker.repack = nothing
+        with pytest.raises(CorruptionError, match="of the source, are still referred to: run `zerofs fsck`"):
+            await engine.detach(no_progress)
+        assert engine.manifest.foreign[0].is_read
+    await check(clone, model)
+
+
 async def test_shared_frames_stay_shared(family, autojump_clock):
     source = await family.source()
     data = random.Random(8).randbytes(CHUNK_SIZE)
