@@ -97,9 +97,11 @@ def test_what_a_killed_clone_left_is_named(home):
     pin = points(home)[1]
     text = failed(clone(home, "clone", "--accept-rollback"), NO_VOLUME)
     assert "manifest/00000000000000000001.manifest lies there without a zerofs.key" in text
-    assert f"delete that object, and the checkpoint {pin} of the source if there is one" in text
+    assert f"delete that object, and the checkpoint {pin} of the source (with --force) if there is one" in text
     (home.folder / "clone" / "manifest" / "00000000000000000001.manifest").unlink()
-    assert home.run("checkpoint", "delete", pin).code == 0
+    text = failed(home.run("checkpoint", "delete", pin), CHECKPOINT)
+    assert text.startswith(f"the checkpoint '{pin}' holds what a clone of this volume reads: run `zerofs clone detach`")
+    assert home.run("checkpoint", "delete", pin, "--force").code == 0
     assert clone(home, "clone", "--accept-rollback").code == 0
 
 

@@ -218,7 +218,7 @@ def test_a_pin_that_cannot_be_released_is_told(lab, store):
     clone.password = "another password"
     said = clone.zerofs("clone", "detach").stdout
     assert "The clone stands alone" in said
-    assert f"zerofs checkpoint delete {made['pin']} -c CONFIGURATION_OF_THE_SOURCE" in said
+    assert f"zerofs checkpoint delete --force {made['pin']} -c CONFIGURATION_OF_THE_SOURCE" in said
     assert points(source) == ["monday", made["pin"]]
     source.start()
     again = json.loads(clone.zerofs("clone", "detach", "--json").stdout)

@@ -3,11 +3,13 @@
 The same functions answer at the control socket of a mount and in a command that has opened the volume itself.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from zerofs.admin.control.protocol import ControlError
+from zerofs.errors import CheckpointError
 from zerofs.lsm import checkpoints
 from zerofs.lsm.engine import Engine
 from zerofs.lsm.format.manifest import Checkpoint
@@ -16,13 +18,23 @@ from zerofs.units import NS_PER_S
 CREATE = "create"
 COPY = "copy"
 DELETE = "delete"
+RELEASE = "release"
+"""As `delete`, also a pin that holds what a clone reads."""
 LIST = "list"
 
 STRANGERS_NAMED_MAX = 20
 
 
+_PIN = re.compile(r"clone-[0-9a-f]{8}")
+
+
+def pin_name(volume_id: bytes) -> str:
+    """What the checkpoint is called that holds a clone's objects in its source."""
+    return f"clone-{volume_id.hex()[:8]}"
+
+
 async def change(engine: Engine, action: object, name: object, of: object = None) -> dict[str, Any]:
-    """Do what a request asks: `create` or `delete` the checkpoint `name`, `copy` that of `of`, or `list` them all.
+    """Do what a request asks of the checkpoint `name`: `create`, `copy` (that of `of`), `delete`, `release`; or `list`.
 
     Returns {"checkpoints": [...]} as `report` makes it, the one that was made or deleted first. Raises CheckpointError,
     ReadOnlyError, FencedError, UnavailableError; ControlError when it is none of these requests.
@@ -31,13 +43,20 @@ async def change(engine: Engine, action: object, name: object, of: object = None
         if engine.failure is not None:
             raise engine.failure  # what it knows of the volume may be old
         return report(engine.manifest.checkpoints)
-    if action not in (CREATE, COPY, DELETE) or not isinstance(name, str):
-        raise ControlError("not a request about checkpoints: 'action' is create, copy, delete or list, 'name' is text")
+    if action not in (CREATE, COPY, DELETE, RELEASE) or not isinstance(name, str):
+        raise ControlError(
+            "not a request about checkpoints: 'action' is create, copy, delete, release or list, 'name' is text"
+        )
     if action == CREATE:
         concerned = await engine.checkpoints.create(name)
     elif action == COPY:
         concerned = await engine.checkpoints.copy(name, str(of))
     else:
+        if action == DELETE and _PIN.fullmatch(find(engine, name).name):
+            raise CheckpointError(
+                f"the checkpoint {name!r} holds what a clone of this volume reads: run `zerofs clone detach` with the "
+                "configuration of the clone; if that clone does not exist any more, delete the checkpoint with --force"
+            )
         concerned = await engine.checkpoints.delete(name)
         # What only the checkpoint held goes with the next pass: now, not with whatever is written some day.
         engine.maintenance.want_collection()

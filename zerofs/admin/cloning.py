@@ -17,6 +17,7 @@ from typing import Any
 
 import trio
 
+from zerofs.admin.checkpoints import pin_name
 from zerofs.errors import CheckpointError, NoVolumeError, ZerofsError
 from zerofs.ids import EPOCH_TOKEN_SIZE
 from zerofs.keys import vault
@@ -55,11 +56,6 @@ class Hands:
     unpin: Unpin
 
 
-def pin_name(volume_id: bytes) -> str:
-    """What the checkpoint is called that holds a clone's objects in its source."""
-    return f"clone-{volume_id.hex()[:8]}"
-
-
 async def prepare(store: ObjectStore, dest: Storage) -> None:
     """Make sure that there is nothing, that the store is fit for a volume, and that it has an id.
 
@@ -84,7 +80,8 @@ async def _what_is_there(store: ObjectStore, names: list[str]) -> str:
     pin = f" {pin_name(head[32:48])}" if head[:4] == MANIFEST_MAGIC and len(head) > HEADER_SIZE else ""
     return (
         f"{FIRST_MANIFEST} lies there without a {SIDECAR_NAME}. If a clone was cut off there, delete that object, and "
-        f"the checkpoint{pin} of the source if there is one; then try again"
+        f"the checkpoint{pin} of the source (with --force) if there is one; then try "
+        "again"
     )
 
 

@@ -250,12 +250,18 @@ def checkpoint_info(
 
 @checkpoint_app.command("delete")
 def checkpoint_delete(
-    name: CheckpointName, config: Config = None, as_json: AsJson = False, verbose: Verbose = False
+    name: CheckpointName,
+    config: Config = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also one that a clone needs, which cannot be read any more then.")
+    ] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Give a checkpoint up, and the space of what only it holds."""
     from zerofs.cli import checkpoint as work
 
-    work.delete(name, config, as_json=as_json, verbose=verbose)
+    work.delete(name, config, force=force, as_json=as_json, verbose=verbose)
 
 
 @checkpoint_app.command("clone")

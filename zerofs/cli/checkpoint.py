@@ -56,9 +56,10 @@ def info(name: str, config: Path | None, *, as_json: bool, verbose: bool) -> Non
         console.print_table(point["name"], point)
 
 
-def delete(name: str, config: Path | None, *, as_json: bool, verbose: bool) -> None:
-    """Let a checkpoint go. Raises CheckpointError."""
-    gone = _change(reach(config), checkpoints.DELETE, name, verbose=verbose)
+def delete(name: str, config: Path | None, *, force: bool, as_json: bool, verbose: bool) -> None:
+    """Let a checkpoint go; with `force` also one that a clone needs. Raises CheckpointError."""
+    action = checkpoints.RELEASE if force else checkpoints.DELETE
+    gone = _change(reach(config), action, name, verbose=verbose)
     if as_json:
         console.print_json(gone)
     else:
@@ -115,7 +116,7 @@ def _change(reached: Reached, action: str, name: str, *, verbose: bool) -> dict[
 
         async def work(engine: "Engine") -> dict[str, Any]:
             done = await checkpoints.change(engine, action, name)
-            if action == checkpoints.DELETE:
+            if action in (checkpoints.DELETE, checkpoints.RELEASE):
                 await checkpoints.collect(engine, dry_run=False)
             return done
 

@@ -124,10 +124,8 @@ def detach(config: Path | None, *, as_json: bool, verbose: bool) -> None:
     console.say(f"The clone stands alone: it does not need {', '.join(done['sources'])} any more")
     for pin in done["left"]:
         console.say(f"The checkpoint {pin['pin']} in {pin['source']} could not be deleted: {pin['reason']}")
-        console.say(
-            f"It holds space there: run `zerofs checkpoint delete {pin['pin']} -c CONFIGURATION_OF_THE_SOURCE`, or "
-            "`zerofs clone detach` again"
-        )
+        command = f"zerofs checkpoint delete --force {pin['pin']} -c CONFIGURATION_OF_THE_SOURCE"
+        console.say(f"It holds space there: run `{command}`, or `zerofs clone detach` again")
 
 
 async def _release(settings: Settings, password: Secret, source: "Foreign") -> str:
@@ -152,7 +150,7 @@ async def _release(settings: Settings, password: Secret, source: "Foreign") -> s
 async def _delete(pins: Pins, name: str) -> None:
     """Delete a checkpoint, if it is there."""
     try:
-        await pins.change(checkpoints.DELETE, [name])
+        await pins.change(checkpoints.RELEASE, [name])
     except ZerofsError as error:
         if error.exit_code != CheckpointError.exit_code:
             raise

@@ -96,6 +96,6 @@ class Pins:
             async with open_bare(self._settings, self._password, OpenOptions(create=False), self._world) as engine:
                 for name in names:
                     answer = await checkpoints.change(engine, action, name, of)
-                if action == checkpoints.DELETE:
+                if action in (checkpoints.DELETE, checkpoints.RELEASE):
                     await checkpoints.collect(engine, dry_run=False)
         return answer

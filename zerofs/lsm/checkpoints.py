@@ -1,5 +1,6 @@
 """Checkpoints: names for manifests, kept in the manifest itself (decision 0011)."""
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -40,8 +41,9 @@ async def refers_to_sources(storage: Storage, manifest: Manifest) -> bool:
     if any(sst.sst[0] <= last for tree in manifest.trees for run in tree.runs for sst in run.ssts):
         return True
     if last:
-        async for sst, _ in RegisterView(storage, manifest).all():
-            return sst[0] <= last  # the first one is the oldest
+        async with contextlib.aclosing(RegisterView(storage, manifest).all()) as registers:
+            async for sst, _ in registers:
+                return sst[0] <= last  # the first one is the oldest
     return False
 
 

@@ -1,6 +1,6 @@
 """Reading and changing registers: the rows that say how much of a chunk SST is referred to (decision 0009)."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 import trio
 
@@ -40,7 +40,7 @@ class RegisterView:
         row = await self._view.get(register_key(sst))
         return None if row is None else decode_register(row[2])
 
-    async def all(self) -> AsyncIterator[tuple[SstId, Register]]:
+    async def all(self) -> AsyncGenerator[tuple[SstId, Register], None]:
         """Every register, in the order of the SSTs' names."""
         start, stop = REGISTERS
         while start < stop:

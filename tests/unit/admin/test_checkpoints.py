@@ -48,7 +48,7 @@ async def test_what_one_looks_like(bed):
 @pytest.mark.parametrize(("action", "name"), [("rename", "a"), (None, None), ("create", None), ("delete", 7)])
 async def test_what_is_no_request(bed, action, name):
     async with bed.open() as engine:
-        with pytest.raises(protocol.ControlError, match="'action' is create, copy, delete or list"):
+        with pytest.raises(protocol.ControlError, match="'action' is create, copy, delete, release or list"):
             await checkpoints.change(engine, action, name)
 
 
@@ -97,3 +97,20 @@ async def test_a_report_of_the_collector(bed):
         did = await checkpoints.collect(engine, dry_run=False)
         assert did["objects"]["wal"] == would["objects"]["wal"]
         assert (await checkpoints.collect(engine, dry_run=True))["objects"]["wal"] == 0
+
+
+async def test_what_a_clone_needs_is_not_deleted_by_mistake(bed):
+    async with bed.open() as engine:
+        await checkpoints.change(engine, "create", "one")
+        (made, *_) = (await checkpoints.change(engine, "copy", "clone-0123abcd", "one"))["checkpoints"]
+        assert made["manifest_id"] == engine.checkpoints.all()[0].manifest_id
+        for name in ("clone-0123abcd", made["id"]):
+            with pytest.raises(CheckpointError, match=r"holds what a clone of this volume reads: run .* with --force"):
+                await checkpoints.change(engine, "delete", name)
+        await checkpoints.change(engine, "release", made["id"])
+        assert [point.name for point in engine.checkpoints.all()] == ["one"]
+        for of in ("two", None):
+            with pytest.raises(CheckpointError, match="there is no checkpoint"):
+                await checkpoints.change(engine, "copy", "another", of)
+        with pytest.raises(CheckpointError, match="there is a checkpoint 'one' already"):
+            await checkpoints.change(engine, "copy", "one", "one")

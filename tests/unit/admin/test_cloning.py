@@ -175,7 +175,9 @@ async def test_an_error_takes_everything_back(making, autojump_clock):
     making.unpin = before
     left = f"clone-{making.made.keyring.volume_id.hex()[:8]}"
     assert await making.pins() == ["one", left]
-    with pytest.raises(NoVolumeError, match=f"delete that object, and the checkpoint {left} of the source if there"):
+    with pytest.raises(
+        NoVolumeError, match=f"delete that object, and the checkpoint {left} of the source .with --force. if there"
+    ):
         await making.make(dest)
     await dest.delete(manifest_name(1))
     await making.unpin(left)

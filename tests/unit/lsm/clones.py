@@ -1,7 +1,8 @@
 """Volumes with keys of their own, and clones of them, each in a store in memory."""
 
 from tests.unit.lsm.kit import WRITER, Bed
-from zerofs.admin.cloning import first_manifest, pin_name
+from zerofs.admin.checkpoints import pin_name
+from zerofs.admin.cloning import first_manifest
 from zerofs.crypto.kdf import Purpose
 from zerofs.crypto.secret import Secret
 from zerofs.ids import KeyId
