@@ -205,6 +205,32 @@ def test_damage_is_told_without_names(lab, store):
     assert Leaks(secrets).find(everything(lab, store, mount)) == []
 
 
+def test_a_clone_lets_out_no_key_of_its_source(lab, store):
+    """Its manifests hold two of them, a worker is given one, and errors name the source."""
+    markers = Markers()
+    settings = {"lsm": {"memtable_size_mb": 0.064, "chunk_sst_size_mb": 0.25}}
+    source = lab.mount(store, settings=settings, password=PASSWORD, verbose=True)
+    leave_marks(os.fsencode(source.path), markers)
+    source.zerofs("checkpoint", "create", "one", password=PASSWORD)
+    dest = store.elsewhere()
+    source.zerofs("checkpoint", "clone", "one", dest.url, "-v", password=PASSWORD)
+    clone = lab.mount(dest, "clone", settings=settings, password=PASSWORD, verbose=True)
+    assert read_all(os.fsencode(clone.path)) == 0
+    leave_marks(os.fsencode(clone.path), markers, "of the clone")
+    clone.umount()
+    secrets = markers.made | {"the password": PASSWORD.encode()} | keys_of(source)
+    secrets |= {f"{name} of the clone": key for name, key in keys_of(clone).items()}
+    shown = clone.zerofs("debug", *[name for name in dest.names() if name.startswith("manifest/")], "--values", "-v")
+    assert '"sources": [' in shown.stdout
+    source.umount()
+    store.root.rename(store.root.with_name("moved"))
+    assert clone.zerofs("clone", "detach", "-v", check=False).returncode == 16
+    store.root.with_name("moved").rename(store.root)
+    assert Leaks(secrets).find(everything(lab, dest, source, clone)) == []
+    clone.zerofs("clone", "detach", "-v")
+    assert Leaks(secrets).find(everything(lab, dest, source, clone)) == []
+
+
 def test_the_memory_of_the_process_is_its_own(lab, store):
     mount = lab.mount(store)
     limits = Path(f"/proc/{mount.pid}/limits").read_text()
