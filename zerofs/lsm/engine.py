@@ -8,15 +8,13 @@ Services run beside the callers: the WAL (cuts and appends), the flusher, the ch
     flush  ─▶ cut, memtable frozen at it ─▶ runs ─▶ manifest       the WAL below may go
 """
 
-import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-import trio
-
 from zerofs.errors import CloneError, FencedError, MissingObjectError, ReadOnlyError, ZerofsError
+from zerofs.lsm.backpressure import Backpressure
 from zerofs.lsm.checkpoints import Checkpoints
 from zerofs.lsm.chunk import Chunk, Shared
 from zerofs.lsm.chunkreader import ChunkReader, Source
@@ -36,9 +34,6 @@ from zerofs.lsm.syncer import Syncer
 
 T = TypeVar("T")
 
-LOOK_EVERY_S = 1.0
-"""How often somebody who is held looks whether the mount has become read-only."""
-
 Prepare = Callable[[Callable[[Sequence[bytes]], Awaitable[list[Value | None]]]], Awaitable[Callable[[], None]]]
 """Given how to read from a state that is not shown yet, returns what to do in the instant in which it is."""
 
@@ -51,6 +46,7 @@ class WriterParts:
     syncer: Syncer
     maintenance: Maintenance
     checkpoints: Checkpoints
+    backpressure: Backpressure
     progress: Signal
 
 
@@ -69,7 +65,6 @@ class Engine:
         follower: Follower | None = None,
     ) -> None:
         self._storage = storage
-        self._options = options
         self._commits = commits
         self._lookup = lookup
         self._current = current
@@ -77,7 +72,6 @@ class Engine:
         self._follower = follower
         self._syncer = writer.syncer if writer is not None else None
         self._chunk_reader = ChunkReader(storage, options)
-        self._admission = trio.Lock()
 
     # --- changes -----------------------------------------------------------------------------------------------
 
@@ -105,40 +99,8 @@ class Engine:
         long; a fenced mount holds nobody, and one that an outage made read-only none of those that ask `unless` it is.
         Others are let in in the order in which they came.
         """
-        writer = self._writer
-        if writer is None:
-            return
-        if unless_read_only:
-            await self._until_let_in(writer, size_bytes, unless_read_only=True)
-        elif self._admission.locked() or self._held_by(writer, size_bytes):
-            # Only the first in the line looks at each bit of progress: there may be hundreds behind it.
-            async with self._admission:
-                await self._until_let_in(writer, size_bytes, unless_read_only=False)
-
-    async def _until_let_in(self, writer: WriterParts, size_bytes: int, *, unless_read_only: bool) -> None:
-        held_by = ""
-        while True:
-            held_before, held_by = held_by, self._held_by(writer, size_bytes)
-            if not held_by or (unless_read_only and self.state == "read-only"):
-                return
-            if held_by != held_before:
-                self._storage.metrics.add("held_writes", by=held_by)
-            if writer.syncer.durable_seqno < self._commits.seqno:
-                writer.syncer.want_sync()
-            with trio.move_on_after(LOOK_EVERY_S if unless_read_only else math.inf):
-                await writer.progress.wait()
-
-    def _held_by(self, writer: WriterParts, size_bytes: int) -> str:
-        """Why nobody may write now; empty when everybody may."""
-        if writer.syncer.failure is not None:
-            return ""
-        if self._commits.full:
-            return "memtables"
-        if writer.maintenance.is_behind:
-            return "runs"
-        waiting = writer.chunk_writer.pending_bytes + self._commits.live_chunk_bytes
-        # What is larger than the whole budget may pass alone.
-        return "chunks" if waiting and waiting + size_bytes > self._options.dirty_limit_bytes else ""
+        if self._writer is not None:
+            await self._writer.backpressure.admit(size_bytes, unless_read_only=unless_read_only)
 
     async def sync(self) -> None:
         """Make everything committed before the call durable: one WAL object at most, shared with whoever waits.
@@ -357,15 +319,15 @@ class Engine:
 
         It is read-only once the trouble lasts longer than a sync waits. Of a reader `read-only`, or `waiting`.
         """
-        age_s = self._storage.outage.age_s
-        syncer = self._syncer
-        if syncer is None:
-            return "read-only" if age_s is None else "waiting"
-        if syncer.failure is not None:
-            return "fenced" if isinstance(syncer.failure, FencedError) else "failed"
-        if age_s is None:
-            return "ok"
-        return "waiting" if age_s < self._options.sync_timeout_s else "read-only"
+        waiting = self._storage.outage.age_s is not None
+        if self._writer is None:
+            return "waiting" if waiting else "read-only"
+        failure = self._writer.syncer.failure
+        if failure is not None:
+            return "fenced" if isinstance(failure, FencedError) else "failed"
+        if self._writer.backpressure.in_long_outage:
+            return "read-only"
+        return "waiting" if waiting else "ok"
 
     def statistics(self) -> dict[str, object]:
         """One snapshot of numbers for status and tests."""

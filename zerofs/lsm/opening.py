@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from zerofs.lsm.backpressure import Backpressure
 from zerofs.lsm.checkpoints import Checkpoints
 from zerofs.lsm.chunkwriter import ChunkWriter
 from zerofs.lsm.collector import Collector
@@ -183,6 +184,15 @@ class _Parts:
                 syncer=self._syncer,
                 maintenance=self._maintenance,
                 checkpoints=self._checkpoints,
+                backpressure=Backpressure(
+                    storage=self._storage,
+                    options=self._options,
+                    commits=self._commits,
+                    chunk_writer=self._chunk_writer,
+                    maintenance=self._maintenance,
+                    syncer=self._syncer,
+                    progress=self._progress,
+                ),
                 progress=self._progress,
             ),
         )
