@@ -247,7 +247,7 @@ class Engine:
             self._raise_failure()
             return await read()
 
-        return await self._storage.until_it_answers("a read for a write", attempt)
+        return await self._storage.until_it_answers("a read for a write", attempt, is_request=True)
 
     def _raise_failure(self) -> None:
         if self.failure is not None:

@@ -142,22 +142,25 @@ class Storage:
 
     async def get_patiently(self, name: str, limit_bytes: int) -> bytes | None:
         """A whole object, or None when it is absent; asked for until the store answers."""
-        return await self._patiently(name, lambda: self.get_or_none(name, limit_bytes))
+        return await self._patiently(name, lambda: self.get_or_none(name, limit_bytes), 0)
 
-    async def until_it_answers(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def until_it_answers(self, what: str, attempt: Callable[[], Awaitable[T]], *, is_request: bool = False) -> T:
         """The result of an attempt that may be repeated, made again and again while the store does not answer.
 
-        Raises whatever the attempt raises, but no ObjectStoreError unless the volume is being opened.
+        `is_request`: asking the store is all that it does, so if it takes long the store is silent. Raises whatever the
+        attempt raises, but no ObjectStoreError unless the volume is being opened.
         """
-        return await self._patiently(what, attempt)
+        return await self._patiently(what, attempt, 0 if is_request else None)
 
-    async def _patiently(self, name: str, attempt: Callable[[], Awaitable[T]], body_size_bytes: int = 0) -> T:
+    async def _patiently(self, name: str, attempt: Callable[[], Awaitable[T]], body_size_bytes: int | None) -> T:
         pause_s = PAUSE_S[0]
         deadline = trio.current_time() + OPENING_DEADLINE_S
         while True:
             asked_s = trio.current_time()
             try:
-                with self.outage.question(name, body_size_bytes):
+                with (
+                    contextlib.nullcontext() if body_size_bytes is None else self.outage.question(name, body_size_bytes)
+                ):
                     result = await attempt()
             except PreconditionFailedError:
                 self.outage.ended()
@@ -179,6 +182,11 @@ class Storage:
                     log.log(logging.INFO if self._is_opening else logging.WARNING, "the object store answers again")
                 self.outage.ended()
                 return result
+
+    def _question(self, name: str, body_size_bytes: int | None) -> contextlib.AbstractContextManager[None]:
+        if body_size_bytes is None:
+            return contextlib.nullcontext()
+        return self.outage.question(name, body_size_bytes)
 
     async def get_or_none(self, name: str, limit_bytes: int) -> bytes | None:
         """A whole object, or None when it is absent. Raises CorruptionError for one above the limit of its kind."""

@@ -110,6 +110,20 @@ async def test_a_store_that_is_silent(bed, autojump_clock):
         assert await engine.multi_get([b"meta1", b"meta2"]) == [b"one", b"two"]
 
 
+async def test_work_between_requests_is_no_silence(bed, autojump_clock):
+    """A flush seals for a long time before it asks the store for anything."""
+    storage = bed.storage()
+    ages = []
+
+    async def flush():
+        await trio.sleep(1000)
+        ages.append(storage.outage.age_s)
+
+    await storage.until_it_answers("a flush", flush)
+    await storage.until_it_answers("a read", flush, is_request=True)
+    assert ages == [None, 1000]
+
+
 async def test_who_is_held_is_let_go_when_the_outage_is_long_if_it_asks_for_that(bed, autojump_clock):
     faulty = FaultyStore(bed.store, random.Random(1))
     rng = random.Random(2)
