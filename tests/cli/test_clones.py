@@ -3,10 +3,11 @@
 import json
 import re
 import shutil
+import socket
 
 import pytest
 
-from tests.cli.test_checkpoints import failed, names, write
+from tests.cli.test_checkpoints import ROOT, failed, names, with_volume, write
 
 CONFIGURATION, NO_VOLUME, IN_USE, CORRUPTION, CHECKPOINT, CLONE = 2, 10, 11, 16, 22, 23
 
@@ -54,6 +55,10 @@ def test_the_life_of_a_clone(home):
     assert (code, err) == (0, "")
     assert out == f"The clone stands alone: it does not need file://{home.folder}/store any more\n"
     assert points(home) == ["first"]
+    left = sorted(f"manifest/{path.name}" for path in (home.folder / "clone" / "manifest").glob("*.manifest"))
+    for name in left:
+        shown = json.loads(home.run("debug", name, "-c", config).out)
+        assert not any(source["key_ids"] for source in shown["sources"]), f"{name} still has keys of the source"
     code, out, err = home.run("clone", "detach", "-c", config, "--json")
     assert (code, err) == (0, "")
     assert json.loads(out) == {"was_clone": False, "sources": [], "left": []}
@@ -135,3 +140,28 @@ def test_a_source_that_is_gone_when_its_pin_is_to_be_released(home):
     (home.folder / "key").rename(home.folder / "store" / "zerofs.key")
     assert json.loads(home.run("clone", "detach", "-c", config, "--json").out)["left"] == []
     assert points(home) == ["first"]
+
+
+def test_where_another_host_may_be_writing_to_the_source(home, monkeypatch):
+    assert clone(home).code == 0
+    config, pin = config_of(home, "clone"), points(home)[1]
+
+    class Died(Exception):
+        pass
+
+    async def die(fs):
+        await fs.mkdir(ROOT, 1, b"new", 0o755)
+        raise Died
+
+    with monkeypatch.context() as patch, pytest.raises((Died, BaseExceptionGroup)):
+        patch.setattr(socket, "gethostname", lambda: "elsewhere")
+        with_volume(home, die)
+    text = failed(clone(home, "another"), IN_USE)
+    assert "on elsewhere has the volume open for writing" in text
+    assert text.endswith("run this on that host, or unmount the volume there")
+    assert not (home.folder / "another" / "manifest").exists()
+    code, out, _ = home.run("clone", "detach", "-c", config, "--json")
+    assert code == 0
+    (left,) = json.loads(out)["left"]
+    assert left["pin"] == pin
+    assert "on elsewhere has the volume open for writing" in left["reason"]

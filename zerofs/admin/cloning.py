@@ -28,7 +28,7 @@ from zerofs.lsm.format.header import HEADER_SIZE, MANIFEST_MAGIC
 from zerofs.lsm.format.manifest import Checkpoint, Manifest, WriterInfo
 from zerofs.lsm.format.names import MAX_EPOCH, manifest_name
 from zerofs.lsm.format.wal import NO_PUT_ID
-from zerofs.lsm.manifests import ManifestLost, ManifestStore
+from zerofs.lsm.manifests import MAX_MANIFEST_OBJECT_SIZE, ManifestLost, ManifestStore
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.versions import needed_tokens
 from zerofs.objectstore import probe
@@ -76,12 +76,11 @@ async def prepare(store: ObjectStore, dest: Storage) -> None:
 async def _what_is_there(store: ObjectStore, names: list[str]) -> str:
     if names != [FIRST_MANIFEST]:
         return f"{names[0]} lies there; a clone needs a place of its own"
-    head = await store.get(FIRST_MANIFEST, limit_bytes=1 << 30)
+    head = await store.get(FIRST_MANIFEST, limit_bytes=MAX_MANIFEST_OBJECT_SIZE)
     pin = f" {pin_name(head[32:48])}" if head[:4] == MANIFEST_MAGIC and len(head) > HEADER_SIZE else ""
     return (
         f"{FIRST_MANIFEST} lies there without a {SIDECAR_NAME}. If a clone was cut off there, delete that object, and "
-        f"the checkpoint{pin} of the source (with --force) if there is one; then try "
-        "again"
+        f"the checkpoint{pin} of the source (with --force) if there is one; then try again"
     )
 
 

@@ -112,6 +112,7 @@ def detach(config: Path | None, *, as_json: bool, verbose: bool) -> None:
                 else:
                     gone.append(source.volume_id)
             await engine.checkpoints.forget_pins(gone)
+            await engine.maintenance.collect()  # older manifests have the keys
             return {"was_clone": bool(table), "sources": [source.url for source in table], "left": left}
 
         done = reached.here(work, read_only=False, verbose=verbose, password=password)

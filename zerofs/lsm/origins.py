@@ -37,9 +37,8 @@ class Origin:
     index: Sealer
     chunk: Sealer
     directory: Sealer
-    first_epoch: int = 0
     last_epoch: int = MAX_EPOCH
-    """SSTs of the epochs in between, both included, lie here."""
+    """SSTs of epochs up to this one lie here, but for those of an origin with a lower one."""
     source: str = ""
     """The URL of a foreign volume; empty for this volume itself."""
 
@@ -86,7 +85,7 @@ class Origin:
 
 
 class Origins:
-    """The origins of one volume's SSTs. Sources are opened when something of theirs is asked for."""
+    """The origins of one volume's SSTs. To open a source makes no request."""
 
     def __init__(self, own: Origin, world: World, open_source: OpenSource | None = None) -> None:
         self.own = own
@@ -110,19 +109,17 @@ class Origins:
     def learn(self, table: Iterable[Foreign]) -> None:
         """Take in the foreign table of a manifest of this volume. Raises ConfigError when a source cannot be opened."""
         known = {origin.last_epoch for origin in self._foreign}
-        first = 1
         for source in table:
             if source.is_read and source.last_epoch not in known:
-                self._foreign.append(self._made(source, first))
+                self._foreign.append(self._made(source))
                 self._foreign.sort(key=lambda origin: origin.last_epoch)
-            first = source.last_epoch + 1
 
     async def aclose(self) -> None:
         """Close the stores of the sources."""
         while self._opened:
             await self._opened.pop().aclose()
 
-    def _made(self, source: Foreign, first_epoch: int) -> Origin:
+    def _made(self, source: Foreign) -> Origin:
         def sealer(kind: Kind, keys: Mapping[KeyId, bytes]) -> Sealer:
             # A worker is given the keys of blocks alone; under this one nothing opens, anywhere.
             subkeys = keys or {KeyId(0): self._world.entropy(32)}
@@ -141,7 +138,6 @@ class Origins:
             index=sealer(Kind.META_INDEX, source.block_keys),
             chunk=sealer(Kind.CHUNK, source.chunk_keys),
             directory=sealer(Kind.CHUNK_DIRECTORY, source.chunk_keys),
-            first_epoch=first_epoch,
             last_epoch=source.last_epoch,
             source=source.url,
         )
