@@ -158,9 +158,7 @@ class Storage:
         while True:
             asked_s = trio.current_time()
             try:
-                with (
-                    contextlib.nullcontext() if body_size_bytes is None else self.outage.question(name, body_size_bytes)
-                ):
+                with self._question(name, body_size_bytes):
                     result = await attempt()
             except PreconditionFailedError:
                 self.outage.ended()
