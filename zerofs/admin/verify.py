@@ -18,7 +18,8 @@ from zerofs.admin.verified import Verified
 from zerofs.errors import CorruptionError
 from zerofs.fs.format.keys import decode_key
 from zerofs.lsm.audit import list_ssts, load_views, read_blocks
-from zerofs.lsm.format.header import CHUNK_SST_MAGIC, HEADER_SIZE, decode_header, decode_whole_header
+from zerofs.lsm.directory import placed, read_directory
+from zerofs.lsm.format.header import CHUNK_SST_MAGIC, HEADER_SIZE, decode_whole_header
 from zerofs.lsm.format.manifest import Manifest, SstInfo
 from zerofs.lsm.format.names import SstId, sst_name
 from zerofs.lsm.format.pointer import IN_SST, decode_pointer
@@ -260,7 +261,7 @@ class _Full:
         found: dict[int, DirectoryEntry] | None = None
         if sst in self._needed.sizes:
             try:
-                found = await self._fetch_directory(sst)
+                found = dict(placed(await read_directory(self._storage, sst)))
             except CorruptionError as error:
                 if sst not in self.bad_frames:
                     self.bad_frames[sst] = None
@@ -269,21 +270,6 @@ class _Full:
         if len(self._directories) > DIRECTORIES_MAX:
             self._directories.popitem(last=False)
         return found
-
-    async def _fetch_directory(self, sst: SstId) -> dict[int, DirectoryEntry]:
-        name, origin = sst_name(sst), self._storage.origins.of(sst[0])
-        head = await origin.get_part(name, 0, HEADER_SIZE)
-        header = decode_header(head, magic=CHUNK_SST_MAGIC, volume_id=origin.volume_id, name=name)
-        start = HEADER_SIZE + header.first_length
-        if not 0 < header.second_length <= MAX_DIRECTORY_SIZE or start + header.second_length > MAX_OBJECT_SIZE:
-            raise CorruptionError(f"{name}: its header tells impossible lengths")
-        frame = await origin.get_part(name, start, header.second_length)
-        text = origin.directory.open(frame, place(name, start, header.put_id), MAX_DIRECTORY_SIZE)
-        entries, offset = {}, HEADER_SIZE
-        for entry in decode_directory(text, frames_length=header.first_length, what=name):
-            entries[offset] = entry
-            offset += entry.length
-        return entries
 
 
 def _open_all(sealer: Sealer, body: bytes, batch: list[tuple[int, DirectoryEntry]]) -> list[tuple[int, str]]:

@@ -12,15 +12,14 @@ from zerofs.lsm.chunk import Chunk
 from zerofs.lsm.chunkreader import origin_of, plan_spans
 from zerofs.lsm.chunkwriter import ChunkWriter, put_chunk_sst
 from zerofs.lsm.commits import Commits, Missing
-from zerofs.lsm.format.header import HEADER_SIZE
-from zerofs.lsm.format.names import SstId, sst_name
+from zerofs.lsm.directory import placed, read_directory
+from zerofs.lsm.format.names import SstId
 from zerofs.lsm.format.pointer import IN_SST, Pointer
 from zerofs.lsm.format.register import Register, back_references, parse_back_reference
-from zerofs.lsm.format.sst import MAX_DIRECTORY_SIZE, DirectoryEntry, decode_directory, place
+from zerofs.lsm.format.sst import DirectoryEntry
 from zerofs.lsm.lookup import Found, Lookup
 from zerofs.lsm.names import SstNames
 from zerofs.lsm.options import LsmOptions
-from zerofs.lsm.registers import chunk_sst_header
 from zerofs.lsm.sealing import open_chunks, seal_chunks
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.versions import Versions
@@ -66,6 +65,25 @@ def choose_victims(
     return chosen
 
 
+class _Waiting:
+    """Frames that were fetched and are not stored yet: they count like those of writers, as long as they wait here."""
+
+    def __init__(self, chunk_writer: ChunkWriter) -> None:
+        self._chunk_writer = chunk_writer
+        self.moves: list[Move] = []
+        self.size_bytes = 0
+
+    def add(self, moves: Sequence[Move]) -> None:
+        size_bytes = sum(len(move.frame) for move in moves)
+        self.moves += moves
+        self.size_bytes += size_bytes
+        self._chunk_writer.pending_bytes += size_bytes
+
+    def clear(self) -> None:
+        self._chunk_writer.pending_bytes -= self.size_bytes
+        self.moves, self.size_bytes = [], 0
+
+
 class Repacker:
     """Owned by the one writer of the volume. One pass at a time."""
 
@@ -100,19 +118,18 @@ class Repacker:
         UnavailableError; then part of the frames have moved, and all pointers are good.
         """
         moved = 0
-        waiting: list[Move] = []
-        size = 0
-        for sst, register in victims:
-            for batch in await self._live(sst, register):
-                frames = await self._fetch(batch)
-                waiting += frames
-                size += sum(len(move.frame) for move in frames)
-                self._chunk_writer.pending_bytes += sum(len(move.frame) for move in frames)
-                if size >= self._options.chunk_sst_size_bytes:
-                    moved += await self._store(waiting, size)
-                    waiting, size = [], 0
-        if waiting:
-            moved += await self._store(waiting, size)
+        waiting = _Waiting(self._chunk_writer)
+        try:
+            for sst, register in victims:
+                for batch in await self._live(sst, register):
+                    waiting.add(await self._fetch(batch))
+                    if waiting.size_bytes >= self._options.chunk_sst_size_bytes:
+                        moved += await self._store(waiting.moves)
+                        waiting.clear()
+            if waiting.moves:
+                moved += await self._store(waiting.moves)
+        finally:
+            waiting.clear()
         self._storage.metrics.add("repacked_bytes", moved)
         self._storage.metrics.add("repacked_ssts", len(victims))
         return moved
@@ -122,8 +139,9 @@ class Repacker:
         batches: list[list[Holder]] = []
         size = 0
         sharers = await self._sharers(sst)
-        for key, pointer in await self._directory(sst, register):
-            keys = [key, *sharers.get(pointer.offset, ())]
+        for offset, entry in placed(await read_directory(self._storage, sst, register.frame_bytes)):
+            pointer = _place_of(entry, sst, offset)
+            keys = [entry.key, *sharers.get(pointer.offset, ())]
             keys = [key for key in keys if _pointer_of(await self._lookup.find(key)) == pointer]
             if keys:
                 if not batches or size >= self._options.chunk_sst_size_bytes // 4:
@@ -144,28 +162,6 @@ class Repacker:
                 sharers.setdefault(offset, []).append(key)
             start = rows[-1][0] + b"\0" if len(rows) == SHARERS_AT_ONCE else stop
         return sharers
-
-    async def _directory(self, sst: SstId, register: Register) -> list[tuple[bytes, Pointer]]:
-        """Key and place of every frame in a chunk SST."""
-        storage, name, origin = self._storage, sst_name(sst), self._storage.origins.of(sst[0])
-        header = await chunk_sst_header(storage, sst)
-        if header.first_length != register.frame_bytes:
-            raise CorruptionError(
-                f"{name}: {header.first_length} bytes of frames, its register says {register.frame_bytes}"
-            )
-        offset = HEADER_SIZE + header.first_length
-        sealed = await origin.get_part(name, offset, header.second_length)
-        where = place(name, offset, header.put_id)
-        try:
-            text = await storage.world.offload(Lane.CPU, origin.directory.open, sealed, where, MAX_DIRECTORY_SIZE)
-        except CorruptionError as error:
-            raise CorruptionError(f"{name}: directory{origin.where}: {error}") from error
-        found: list[tuple[bytes, Pointer]] = []
-        offset = HEADER_SIZE
-        for entry in decode_directory(text, frames_length=header.first_length, what=name):
-            found.append((entry.key, _place_of(entry, sst, offset)))
-            offset += entry.length
-        return found
 
     async def _fetch(self, batch: Sequence[Holder]) -> list[Move]:
         moves: list[Move] = []
@@ -196,16 +192,13 @@ class Repacker:
             raise CorruptionError(f"{moves[0].pointer.object_name}{origin.where}: {error}") from error
         return [replace(move, frame=frame) for move, frame in zip(moves, frames, strict=True)]
 
-    async def _store(self, moves: Sequence[Move], size: int) -> int:
+    async def _store(self, moves: Sequence[Move]) -> int:
         """One new chunk SST, and the pointers of those frames that are still referred to as they were."""
         moves = sorted(moves, key=lambda move: move.keys[0])
         firsts = [Chunk.at(move.keys[0], move.pointer, move.frame) for move in moves]
         for first, move in zip(firsts, moves, strict=True):
             first.nonce = frame_nonce(move.frame)  # a new one, if it was sealed anew
-        try:
-            await put_chunk_sst(self._storage, self._names, firsts)
-        finally:
-            self._chunk_writer.pending_bytes -= size
+        await put_chunk_sst(self._storage, self._names, firsts)
         others: list[Chunk] = []
         before: dict[bytes, Pointer] = {}
         for move, first in zip(moves, firsts, strict=True):

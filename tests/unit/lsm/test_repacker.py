@@ -1,13 +1,16 @@
 """Repack: frames move, data stays, and a newer pointer always wins."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
-from tests.unit.lsm.kit import Bed, chunk_key
+from tests.unit.lsm.kit import TINY, Bed, chunk_key
 from zerofs.errors import CorruptionError
 from zerofs.lsm.audit import audit
+from zerofs.lsm.format.header import CHUNK_SST_MAGIC, HEADER_SIZE, decode_header, encode_header
 from zerofs.lsm.format.register import Register
+from zerofs.lsm.format.sst import MAX_DIRECTORY_SIZE
 from zerofs.lsm.repacker import choose_victims
 from zerofs.objectstore.api import body_size
 from zerofs.objectstore.faults import FaultyStore
@@ -142,3 +145,49 @@ async def test_a_damaged_frame_is_not_carried_on(bed, autojump_clock):
         assert await engine.get(KEYS[6]) == CHUNKS[KEYS[6]]
         with pytest.raises(CorruptionError):
             await engine.get(KEYS[7])
+
+
+@pytest.mark.parametrize("fails", ["the first frame", "a later frame", "the directory"])
+async def test_a_repack_that_fails_gives_back_what_it_had_in_memory(tmp_path, autojump_clock, fails):
+    """Else each failure would take a part of the writers' budget, for ever."""
+    bed = Bed(tmp_path, options=replace(TINY, chunk_sst_size_bytes=8 * CHUNK_SIZE), cache_bytes=0)
+    await bed.create()
+    store = FaultyStore(bed.store, random.Random(1))
+    async with bed.open(store=store) as engine:
+        for first in (0, 100):  # two victims
+            engine.commit([(chunk_key(1, first + index), RNG.randbytes(CHUNK_SIZE)) for index in range(8)])
+            await engine.flush()
+        engine.commit([(chunk_key(1, first + index), None) for first in (0, 100) for index in range(6)])
+        await engine.flush()
+        real, reads = store.get, []
+
+        async def get(name, start=0, length=None, **options):
+            if name.startswith("compacted/") and length is not None:
+                reads.append(length)
+                wanted = {"the first frame": length > CHUNK_SIZE, "the directory": 500 < length < CHUNK_SIZE}
+                large = sum(size > CHUNK_SIZE for size in reads)
+                if (large == 2 and length > CHUNK_SIZE) if fails == "a later frame" else wanted[fails]:
+                    raise CorruptionError(f"{name}: damaged")
+            return await real(name, start, length, **options)
+
+        store.get = get
+        before = engine.dirty_bytes
+        with pytest.raises(CorruptionError, match="damaged"):
+            await engine.maintenance.tighten()
+        store.get = real
+        assert engine.dirty_bytes == before == 0
+
+
+@pytest.mark.parametrize("length", [0, MAX_DIRECTORY_SIZE + 1, 2**63])
+async def test_lengths_that_somebody_made_up_are_refused_before_anything_is_asked_for(bed, autojump_clock, length):
+    async with bed.open() as engine:
+        await make_poor(engine)
+        await engine.flush()
+        name = next(info.name for info in await bed.store.list("compacted/") if info.size_bytes > 2 * CHUNK_SIZE)
+        body = await bed.store.get(name)
+        header = replace(
+            decode_header(body, magic=CHUNK_SST_MAGIC, volume_id=bed.volume_id, name=name), second_length=length
+        )
+        await bed.store.put(name, encode_header(header) + body[HEADER_SIZE:])
+        with pytest.raises(CorruptionError, match="impossible lengths"):
+            await engine.maintenance.tighten()
