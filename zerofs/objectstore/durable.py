@@ -59,7 +59,7 @@ def write_all(
 
 
 def write_direct(descriptor: int, pieces: Sequence[Piece]) -> bool:
-    """Write the pieces to an empty file, past the page cache; False, and nothing written, if that is impossible here.
+    """Write the pieces to an empty file, past the page cache; False, and it is empty, if that is impossible here.
 
     Most of what a buffered write costs is the copy into fresh pages, and those pages would hold nothing but sealed
     bytes that are read again, if ever, through our own caches. Direct writes want memory, offsets and lengths in whole
@@ -70,9 +70,11 @@ def write_direct(descriptor: int, pieces: Sequence[Piece]) -> bool:
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
         os.truncate(descriptor, _write_blocks(descriptor, pieces))
     except OSError as exc:
-        # Filesystems refuse at the flag or at the first write, which is the only one that starts at the beginning.
-        if exc.errno != errno.EINVAL or os.lseek(descriptor, 0, os.SEEK_CUR):
+        if exc.errno != errno.EINVAL:
             raise
+        # Refused at the flag, at the first write, or at the last one: a disk with larger blocks.
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.ftruncate(descriptor, 0)
         return False
     finally:
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)

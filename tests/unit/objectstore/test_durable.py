@@ -111,17 +111,31 @@ def test_where_direct_writes_are_refused_the_file_is_written_all_the_same(root, 
     assert (root / "object").read_bytes() == b"".join(pieces)
 
 
-def test_a_direct_write_that_fails_later_is_an_error(root, monkeypatch):
+@pytest.mark.parametrize("fails_at", [1, 2, 5])
+def test_a_direct_write_that_is_refused_midway_is_done_again_without(root, monkeypatch, fails_at):
+    """As by a disk whose blocks are larger than ours."""
     real, calls = os.write, []
 
     def write(descriptor, data):
         calls.append(len(data))
-        if len(calls) == 2:
+        if len(calls) == fails_at:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         return real(descriptor, data)
 
     monkeypatch.setattr(os, "write", write)
-    with pytest.raises(OSError, match="Invalid argument"), durable.stage(root, [bytes(5 << 20)], "unique", 0):
+    body = os.urandom(durable.DIRECT_FROM_BYTES + 77)
+    with durable.stage(root, [body], "unique", 0) as staged:
+        staged.link_to(root / "object")
+    assert (root / "object").read_bytes() == body
+    assert len(calls) == fails_at
+
+
+def test_a_direct_write_that_fails_otherwise_is_an_error(root, monkeypatch):
+    def write(descriptor, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(OSError, match="No space left"), durable.stage(root, [bytes(5 << 20)], "unique", 0):
         pass
     assert scratch(root) == []
 
