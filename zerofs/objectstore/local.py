@@ -68,6 +68,8 @@ class LocalStore:
         self._world = world
         self._flushed: set[Path] = set()
         """Directories that this store made or flushed once, with all their parents."""
+        self._landmark: Path | None = None
+        """What has been there, and is there as long as the store is: to tell an absent object from an absent disk."""
 
     @property
     def url(self) -> str:
@@ -121,6 +123,8 @@ class LocalStore:
         check_prefix(prefix)
         with self._reading(""):
             found = await self._world.offload(Lane.DISK, _list, self._root, prefix)
+        if not found:
+            self._require_there()
         return sorted((info for info in found if info.name > start_after), key=lambda info: info.name)
 
     async def aclose(self) -> None:
@@ -169,14 +173,28 @@ class LocalStore:
             await self._world.offload(Lane.DISK, _stage_and_publish, job, body_pieces(body), publish)
         self._flushed.add(path.parent)
 
+    def _require_there(self) -> None:
+        """Raise UnavailableError if the store was there before and is not now: a disk that was unmounted."""
+        if self._landmark is None:
+            scratch = self._root / durable.SCRATCH
+            self._landmark = next((path for path in (scratch, self._root) if path.is_dir()), None)
+        elif not self._landmark.is_dir():
+            raise self._vanished()
+
+    def _vanished(self) -> UnavailableError:
+        return UnavailableError(f"{self.url} has vanished: is its disk still mounted?")
+
     @contextlib.contextmanager
     def _reading(self, name: str) -> Iterator[None]:
         try:
             yield
         except OSError as exc:
             if exc.errno in _MISSING:
+                self._require_there()
                 raise self._missing(name) from exc
             raise _translate(exc, name, self.url) from exc
+        if self._landmark is None:
+            self._require_there()
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[None]:
@@ -185,7 +203,7 @@ class LocalStore:
         except FileExistsError as exc:
             raise PreconditionFailedError(f"{name} exists already in {self.url}") from exc
         except FileNotFoundError as exc:
-            raise UnavailableError(f"{self.url} has vanished: is its disk still mounted?") from exc
+            raise self._vanished() from exc
         except OSError as exc:
             raise _translate(exc, name, self.url) from exc
 

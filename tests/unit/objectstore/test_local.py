@@ -322,6 +322,26 @@ async def test_a_directory_that_vanishes_in_use_is_not_made_again(store, root):
     assert list(root.iterdir()) == []
 
 
+@pytest.mark.parametrize("what", ["unmounted", "gone"])
+async def test_an_object_of_a_disk_that_vanished_is_not_taken_for_absent(store, root, what):
+    await store.put("name", b"x")
+    assert await store.get("name") == b"x"
+    away = root.with_name("away")
+    root.rename(away)
+    if what == "unmounted":
+        root.mkdir()
+    for call in (store.get("name"), store.head("name"), store.get_versioned("name"), store.list("")):
+        with pytest.raises(UnavailableError, match="has vanished"):
+            await call
+    shutil.rmtree(root, ignore_errors=True)
+    away.rename(root)
+    assert await store.get("name") == b"x"
+    with pytest.raises(ObjectNotFoundError):
+        await store.get("other")
+    assert await names(store) == ["name"]
+    assert await names(store, "other/") == []
+
+
 async def test_no_room_says_so_and_leaves_nothing(store, root, monkeypatch):
     await store.put("name", b"old")
 
