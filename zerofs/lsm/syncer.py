@@ -208,7 +208,8 @@ class Syncer:
 
     async def _flush_first(self) -> None:
         frozen = self._commits.frozen[0]
-        closing = self._closing and not self._commits.active
+        # With another one behind it there is, or will be, a WAL object above its mark.
+        closing = self._closing and not self._commits.active and len(self._commits.frozen) == 1
         # atomic: the memtable leaves in the same instant as its rows are in the version
         await self._flusher.flush(frozen, closed=closing, in_force=lambda: self._commits.drop(frozen))
         self._storage.metrics.add("flushes")

@@ -57,8 +57,8 @@ async def create(
     """
     require_name(name)
     directory = await ctx.directory(parent)
-    if await ctx.dentries.find(parent, name) is None:
-        await ctx.admit()  # what exists is only opened: that changes nothing
+    if flags & os.O_TRUNC or await ctx.dentries.find(parent, name) is None:
+        await ctx.admit()  # otherwise what exists is only opened: that changes nothing
     while True:
         dentry = await ctx.dentries.find(parent, name)
         with await ctx.locks.hold(parent, *((dentry.inode,) if dentry else ())):
