@@ -28,7 +28,6 @@ from zerofs.lsm.lookup import Found, Lookup
 from zerofs.lsm.maintenance import Maintenance
 from zerofs.lsm.memtable import NewValue, Value
 from zerofs.lsm.options import LsmOptions
-from zerofs.lsm.signal import Signal
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.syncer import Syncer
 
@@ -47,7 +46,6 @@ class WriterParts:
     maintenance: Maintenance
     checkpoints: Checkpoints
     backpressure: Backpressure
-    progress: Signal
 
 
 class Engine:
@@ -65,6 +63,7 @@ class Engine:
         follower: Follower | None = None,
     ) -> None:
         self._storage = storage
+        self._options = options
         self._commits = commits
         self._lookup = lookup
         self._current = current
@@ -86,8 +85,7 @@ class Engine:
         syncer = self._syncer
         if syncer is None:
             raise ReadOnlyError("this mount is read-only")
-        if syncer.failure is not None:
-            self._raise_failure()
+        self._raise_failure()
         self._commits.commit(rows, delete_ranges)
         syncer.committed()
 
@@ -241,13 +239,16 @@ class Engine:
                 self._storage.metrics.add("reads_repeated")
 
     async def patiently(self, read: Callable[[], Awaitable[T]]) -> T:
-        """The result of reads that a write needs: asked for until the store answers, or this engine has failed."""
+        """The result of reads that a write needs: asked for until the store answers, or this engine has failed.
+
+        What cannot be read although the store is well is given up at the deadline of a sync: raises its error.
+        """
 
         async def attempt() -> T:
             self._raise_failure()
             return await read()
 
-        return await self._storage.until_it_answers("a read for a write", attempt, is_request=True)
+        return await self._storage.held_read(attempt, self._options.sync_timeout_s)
 
     def _raise_failure(self) -> None:
         if self.failure is not None:

@@ -193,6 +193,5 @@ class _Parts:
                     syncer=self._syncer,
                     progress=self._progress,
                 ),
-                progress=self._progress,
             ),
         )

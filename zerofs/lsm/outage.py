@@ -72,10 +72,11 @@ class Outage:
         finally:
             del self._asked[token]
 
-    def failed(self, reason: str, asked_s: float) -> None:
-        """An attempt that was begun at `asked_s` failed."""
+    def failed(self, reason: str, asked_s: float, body_size_bytes: int = 0) -> None:
+        """An attempt that was begun at `asked_s` failed. The time that its body may take on its way is no outage."""
         if not self._reason:
-            self._failed_s = max(asked_s, self._answered_s)
+            sent_s = min(trio.current_time(), asked_s + body_size_bytes // SLOW_BYTES_PER_S)
+            self._failed_s = max(sent_s, self._answered_s)
             self._metrics.add("outages_total")
         self._reason = reason
 

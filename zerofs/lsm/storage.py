@@ -7,6 +7,7 @@ somebody waits for an answer, and gets the error.
 
 import contextlib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -144,13 +145,38 @@ class Storage:
         """A whole object, or None when it is absent; asked for until the store answers."""
         return await self._patiently(name, lambda: self.get_or_none(name, limit_bytes), 0)
 
-    async def until_it_answers(self, what: str, attempt: Callable[[], Awaitable[T]], *, is_request: bool = False) -> T:
-        """The result of an attempt that may be repeated, made again and again while the store does not answer.
+    async def until_it_answers(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """The result of work that may be repeated, done again and again while the store does not answer.
 
-        `is_request`: asking the store is all that it does, so if it takes long the store is silent. Raises whatever the
-        attempt raises, but no ObjectStoreError unless the volume is being opened.
+        Raises whatever the attempt raises, but no ObjectStoreError unless the volume is being opened.
         """
-        return await self._patiently(what, attempt, 0 if is_request else None)
+        return await self._patiently(what, attempt, None)
+
+    async def held_read(self, attempt: Callable[[], Awaitable[T]], give_up_after_s: float) -> T:
+        """The result of a read without which a write would be lost: asked for again and again.
+
+        It begins no outage: one object may be unreadable in a store that is well, and what a clone reads may lie in
+        another store. An error that is not transient is raised when it has lasted for so long, while our own store was
+        in no trouble.
+        """
+        pause_s, refused_since_s, is_told = PAUSE_S[0], math.inf, False
+        while True:
+            try:
+                return await attempt()
+            except ObjectStoreError as error:
+                now_s = trio.current_time()
+                if isinstance(error, UnavailableError) or self.outage.age_s is not None:
+                    refused_since_s = math.inf
+                else:
+                    refused_since_s = min(refused_since_s, now_s)
+                    if now_s - refused_since_s >= give_up_after_s:
+                        raise
+                if not is_told:
+                    log.warning("a write waits for what it has to read first: %s", error)
+                is_told = True
+            self.metrics.add("held_reads")
+            await trio.sleep(pause_s * (0.5 + self.world.random.random()))
+            pause_s = min(2 * pause_s, PAUSE_S[1])
 
     async def _patiently(self, name: str, attempt: Callable[[], Awaitable[T]], body_size_bytes: int | None) -> T:
         pause_s = PAUSE_S[0]
@@ -171,7 +197,10 @@ class Storage:
                     log.info("%s: the object store does not answer, asking again: %s", name, error)
                 elif not self.outage.has_failed:
                     log.warning("the object store is in trouble with %s: %s; the data stays in memory", name, error)
-                self.outage.failed(str(error), asked_s)
+                if body_size_bytes is None:  # work, of which requests may be the smallest part
+                    self.outage.failed(str(error), trio.current_time())
+                else:
+                    self.outage.failed(str(error), asked_s, body_size_bytes)
                 self.metrics.add("store_pauses")
                 await trio.sleep(pause_s * (0.5 + self.world.random.random()))
                 pause_s = min(2 * pause_s, PAUSE_S[1])

@@ -10,7 +10,7 @@ import trio.lowlevel
 import trio.testing
 
 from tests.unit.lsm.kit import TINY, Bed, chunk_key
-from zerofs.errors import UnavailableError
+from zerofs.errors import AccessDeniedError, UnavailableError
 from zerofs.lsm.outage import SILENCE_S, SLOW_BYTES_PER_S, Outage
 from zerofs.objectstore.decorator import StoreDecorator
 from zerofs.objectstore.faults import FaultyStore
@@ -120,8 +120,71 @@ async def test_work_between_requests_is_no_silence(bed, autojump_clock):
         ages.append(storage.outage.age_s)
 
     await storage.until_it_answers("a flush", flush)
-    await storage.until_it_answers("a read", flush, is_request=True)
-    assert ages == [None, 1000]
+    assert ages == [None]
+
+
+class FailsOnce:
+    """An attempt that takes so long, fails, and succeeds the next time."""
+
+    def __init__(self, takes_s):
+        self.takes_s = takes_s
+        self.is_new = True
+
+    async def __call__(self):
+        if self.is_new:
+            self.is_new = False
+            await trio.sleep(self.takes_s)
+            raise UnavailableError("reset by peer")
+
+
+@pytest.mark.parametrize("what", ["work", "an upload"])
+async def test_an_outage_begins_when_its_first_attempt_may_have_failed(bed, autojump_clock, what):
+    """A slow upload, or long work, that fails at its end has not failed all the time."""
+    storage = bed.storage()
+    body = [bytes(16 * MIB)]
+    attempt = FailsOnce(takes_s=100.0)
+    async with trio.open_nursery() as nursery:
+        if what == "work":
+            nursery.start_soon(storage.until_it_answers, "a flush", attempt)
+        else:
+            nursery.start_soon(storage._patiently, "compacted/1", attempt, len(body[0]))
+        await trio.sleep(100.01)
+        assert storage.outage.age_s is not None
+        assert storage.outage.age_s < 1
+    assert storage.outage.age_s is None
+
+
+async def test_one_unreadable_object_is_no_outage_and_its_writer_gets_the_error(bed, autojump_clock):
+    async with bed.open() as engine:
+        tries = []
+
+        async def read():
+            tries.append(trio.current_time())
+            assert engine.state == "ok"
+            raise AccessDeniedError("compacted/1: it lies in an archive")
+
+        begun = trio.current_time()
+        with pytest.raises(AccessDeniedError, match="archive"):
+            await engine.patiently(read)
+        assert DEADLINE_S <= trio.current_time() - begun <= DEADLINE_S + 3
+        assert len(tries) > 10
+        assert bed.metrics.get("held_reads") == len(tries) - 1
+        assert bed.metrics.get("outages_total") == 0
+
+
+async def test_a_read_for_a_write_is_held_as_long_as_the_store_is_away(bed, autojump_clock):
+    async with bed.open() as engine:
+        errors = (
+            [UnavailableError("no answer")] * 200 + [AccessDeniedError("not yet")] + [UnavailableError("again")] * 200
+        )
+
+        async def read():
+            if errors:
+                raise errors.pop()
+            return b"data"
+
+        assert await engine.patiently(read) == b"data"
+        assert trio.current_time() > 5 * DEADLINE_S
 
 
 async def test_who_is_held_is_let_go_when_the_outage_is_long_if_it_asks_for_that(bed, autojump_clock):
