@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.mount, pytest.mark.s3]
 LONG_S = float(os.environ.get("ZEROFS_OUTAGE_S", "60"))
 """How long the server is away in the long version."""
 
-BRIEFLY_S = 9
-"""Longer than a silence that counts as an outage, also when some data is on its way."""
+LONGER_THAN_A_SILENCE_S = 9
+"""A silence counts as an outage after that, also when some data is on its way."""
 
 DEADLINE_S = 3
 """Of the mounts that shall feel it; that of the others is far away."""
@@ -80,9 +80,14 @@ def go_away(machine, how, seconds, while_away):
 
 
 @pytest.mark.parametrize(
-    "seconds", [pytest.param(BRIEFLY_S, id="briefly"), pytest.param(LONG_S, id="long", marks=[pytest.mark.slow])]
+    ("how", "seconds"),
+    [
+        pytest.param("killed", 7, id="killed"),
+        pytest.param("frozen", LONGER_THAN_A_SILENCE_S, id="frozen"),
+        pytest.param("killed", LONG_S, id="killed for long", marks=[pytest.mark.slow]),
+        pytest.param("frozen", LONG_S, id="frozen for long", marks=[pytest.mark.slow]),
+    ],
 )
-@pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_a_server_that_goes_away_under_load(fuse, tmp_path, machine, bucket, how, seconds):
     with Lab(tmp_path, patience_s=200 + 4 * seconds) as lab:
         mount = lab.mount(bucket, settings=settings(10 * seconds))
@@ -178,7 +183,9 @@ def test_an_outage_beyond_the_deadline(fuse, lab, machine, bucket, how):
     mount.umount()
 
 
-WRITERS = 64
+HELD = 64
+WRITERS = HELD + 8
+"""What the budget takes before may be the whole of some files."""
 
 
 def test_cached_reads_go_on_while_64_writes_are_held(fuse, lab, machine, bucket):
@@ -205,12 +212,9 @@ def test_cached_reads_go_on_while_64_writes_are_held(fuse, lab, machine, bucket)
         def read_on():
             writing.stdin.write("now\n")
             writing.stdin.flush()
-            wait_for(lambda: held(mount) >= WRITERS, "64 held writes")
-            reads, until = 0, time.monotonic() + 3
-            while time.monotonic() < until:
+            wait_for(lambda: held(mount) >= HELD, "64 held writes")
+            for _ in range(300):
                 read()
-                reads += 1
-            assert reads > 100
             assert writing.poll() is None, "none was let go, none was refused"
 
         go_away(machine, "frozen", 1, read_on)
