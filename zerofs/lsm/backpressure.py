@@ -52,25 +52,31 @@ class Backpressure:
 
     async def admit(self, size_bytes: int, *, unless_read_only: bool) -> None:
         """See `Engine.admit`. Each reason that holds a caller is counted once for it."""
+        held_by = self._held_by(size_bytes)
+        if held_by:
+            self._count(held_by)
         if unless_read_only:
-            await self._until_let_in(size_bytes, unless_read_only=True)
-        elif self._line.locked() or self._held_by(size_bytes):
+            if held_by:
+                await self._until_let_in(size_bytes, held_by, unless_read_only=True)
+        elif held_by or self._line.locked():
             # Only the first in the line looks at each bit of progress: there may be hundreds behind it.
             async with self._line:
-                await self._until_let_in(size_bytes, unless_read_only=False)
+                await self._until_let_in(size_bytes, held_by, unless_read_only=False)
 
-    async def _until_let_in(self, size_bytes: int, *, unless_read_only: bool) -> None:
-        held_by = ""
-        while True:
-            held_before, held_by = held_by, self._held_by(size_bytes)
-            if not held_by or (unless_read_only and self.in_long_outage):
+    async def _until_let_in(self, size_bytes: int, counted: str, *, unless_read_only: bool) -> None:
+        while held_by := self._held_by(size_bytes):
+            if unless_read_only and self.in_long_outage:
                 return
-            if held_by != held_before:
-                self._storage.metrics.add("held_writes", by=held_by)
+            if held_by != counted:
+                self._count(held_by)
+                counted = held_by
             if self._syncer.durable_seqno < self._commits.seqno:
                 self._syncer.want_sync()
             with trio.move_on_after(LOOK_EVERY_S if unless_read_only else math.inf):
                 await self._progress.wait()
+
+    def _count(self, held_by: str) -> None:
+        self._storage.metrics.add("held_writes", by=held_by)
 
     def _held_by(self, size_bytes: int) -> str:
         """Why nobody may write now; empty when everybody may."""
