@@ -11,7 +11,7 @@ from tests.mount import trees
 from tests.mount.harness import TINY
 from tests.mount.hosts import wait_for
 from tests.mount.stores import BucketStore, on_stores
-from tests.mount.trees import differences, snapshot
+from tests.mount.trees import differences, has_become, snapshot
 
 pytestmark = pytest.mark.mount
 
@@ -126,7 +126,7 @@ def test_read_only_mounts_and_checkpoints_of_a_clone(lab, store):
     (clone.path / "oddities").rename(clone.path / "elsewhere")
     clone.flush()
     now = snapshot(clone.path)
-    wait_for(lambda: not differences(now, snapshot(follower.path), same_filesystem=True), "the follower")
+    wait_for(lambda: has_become(now, follower.path, same_filesystem=True), "the follower")
     follower.umount()
     follower.start("--checkpoint", "tuesday")
     assert differences(then, snapshot(follower.path), same_filesystem=True) == []

@@ -100,6 +100,14 @@ def _digest(path: bytes) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def has_become(expected: Mapping[bytes, Node], top: Path, *, same_filesystem: bool) -> bool:
+    """Whether a tree looks as expected now. One that changes while it is looked at does not, yet."""
+    try:
+        return not differences(expected, snapshot(top), same_filesystem=same_filesystem)
+    except OSError:
+        return False
+
+
 def differences(
     expected: Mapping[bytes, Node], found: Mapping[bytes, Node], *, same_filesystem: bool, limit: int = 20
 ) -> list[str]:
