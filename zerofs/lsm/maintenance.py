@@ -151,8 +151,7 @@ class Maintenance:
     async def keep_up(self) -> None:
         """After a new version: merge until nothing needs it, repack what is half dead, collect if it is time."""
         async with self._turn:
-            while await self._compactor.compact_one():
-                self._progress.notify()  # writers may be waiting for it
+            await self._merge_what_needs_it()
             await self._repack(REPACK_SHARE, self._known.by_sst.keys() - self._repacked)
             if self._collection_wanted or trio.current_time() - self._collected_s >= COLLECT_EVERY_S:
                 await self._collect()
@@ -201,8 +200,11 @@ class Maintenance:
         while foreign:
             progress("moving bytes", done, total)
             victims = choose_victims(foreign, live_share=math.inf, budget_bytes=PASS_SIZE_BYTES)
+            if not victims:
+                raise CorruptionError(f"{sst_name(min(foreign))}: its register says that it has no frames")
             await self._repacker.repack(victims)
             await self._syncer.sync()  # what has moved need not be moved again
+            await self._merge_what_needs_it()  # each pass leaves runs, and there may be thousands of passes
             for sst, register in victims:
                 del foreign[sst]
                 done += register.live_bytes
@@ -243,6 +245,10 @@ class Maintenance:
         doomed = await self._collector.collect(dry_run=dry_run)
         self._collection_wanted = self._collection_wanted and dry_run
         return doomed
+
+    async def _merge_what_needs_it(self) -> None:
+        while await self._compactor.compact_one():
+            self._progress.notify()  # writers may be waiting for it
 
     async def _merge_everything(self, *, rewrite_up_to: int = 0) -> None:
         await self._syncer.flush()

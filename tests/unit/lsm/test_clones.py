@@ -10,7 +10,9 @@ from tests.unit.lsm.kit import chunk_key
 from tests.unit.lsm.test_crashes import interrupted
 from zerofs.errors import CloneError, CorruptionError, MissingObjectError, UnavailableError
 from zerofs.lsm.audit import audit, unreferenced
+from zerofs.lsm.compaction.picker import RUNS_LIMIT
 from zerofs.lsm.format.names import parse_sst_name, sst_name
+from zerofs.lsm.format.register import Register
 from zerofs.lsm.manifests import ManifestStore
 from zerofs.objectstore.faults import Fault, FaultyStore
 from zerofs.testing.world import run_seeded
@@ -203,6 +205,52 @@ async def test_detached_it_needs_nobody(family, autojump_clock):
         await engine.checkpoints.forget_pins([source.volume_id])
         assert engine.manifest.manifest_id == manifest, "nothing to do"
     await check(clone, model)
+
+
+async def test_the_trees_stay_in_order_while_it_moves_much(family, autojump_clock, monkeypatch):
+    rng = random.Random(15)
+    source, model = await family.source(), {}
+    async with source.open() as engine:
+        for number in range(40):
+            rows = {chunk_key(1, number): rng.randbytes(CHUNK_SIZE), b"meta%03d" % number: b"m"}
+            engine.commit(list(rows.items()))
+            await engine.flush()
+            model |= rows
+        await engine.checkpoints.create("one")
+    clone = await family.clone(source, "one")
+    monkeypatch.setattr("zerofs.lsm.maintenance.PASS_SIZE_BYTES", 1)
+    runs = []
+    async with clone.open() as engine:
+        repack = engine.maintenance._repacker.repack
+
+        async def repack_and_flush(victims):
+            runs.append(max(len(tree.runs) for tree in engine.manifest.trees))
+            await repack(victims)
+            await engine.flush()  # as when the memtable is full, which takes more rows than a test has
+
+        engine.maintenance._repacker.repack = repack_and_flush
+        await engine.detach(no_progress)
+    assert len(runs) == 40, "as many passes as chunk SSTs"
+    assert max(runs) <= RUNS_LIMIT, "each find asks every run, and a merge holds part of each in memory"
+    for info in await source.store.list(""):
+        await source.store.delete(info.name)
+    await check(clone, model)
+
+
+async def test_a_pass_that_finds_nothing_to_move_is_the_last(family, autojump_clock):
+    source, _ = await make_source(family, random.Random(16))
+    clone = await family.clone(source, "one")
+    async with clone.open() as engine:
+        learn = engine.maintenance._known.learn
+
+        async def learn_nonsense(view):
+            await learn(view)
+            engine.maintenance._known.by_sst.update({(1, 1): Register(7, 0)})
+
+        engine.maintenance._known.learn = learn_nonsense
+        with trio.fail_after(60), pytest.raises(CorruptionError, match=f"{sst_name((1, 1))}: its register says"):
+            await engine.detach(no_progress)
+        assert engine.manifest.foreign[0].is_read
 
 
 async def test_the_keys_stay_while_anything_needs_them(family, autojump_clock):
