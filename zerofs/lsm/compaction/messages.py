@@ -1,7 +1,7 @@
 """What writer and worker say to each other: pure codec, no pipe (decision 0008, point 5). `framing` cuts messages.
 
-    writer ─▶ worker    {"zerofs": 1, "setup": {…}}, once and first; then {"zerofs": 1, "job": {…}} each time
-    worker ─▶ writer    {"zerofs": 1, "counted": […], "result": {…}} or {…, "error": {"kind": NAME, "message": TEXT}}
+    writer ─▶ worker    {"zerofs": 2, "setup": {…}}, once and first; then {"zerofs": 2, "job": {…}} each time
+    worker ─▶ writer    {"zerofs": 2, "counted": […], "result": {…}} or {…, "error": {"kind": NAME, "message": TEXT}}
 
 Bytes are lower-case hexadecimal. An SST id is [epoch, counter], an SST [epoch, counter, object size, index length, row
 count, first key, last key], a source of a clone [URL, volume id, last epoch, keys of its blocks]. Both ends are the
@@ -27,7 +27,8 @@ from zerofs.lsm.format.sst import MAX_INDEX_SIZE, MAX_OBJECT_SIZE
 from zerofs.objectstore.options import S3Options
 from zerofs.transform.compression import Compression
 
-VERSION = 1
+VERSION = 2
+"""2: a job has `foreign` and `rewrite_up_to`."""
 
 T = TypeVar("T")
 

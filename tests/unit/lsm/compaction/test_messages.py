@@ -250,7 +250,8 @@ def places(content):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda message: message.update(zerofs=2),
+        lambda message: message.update(zerofs=1),
+        lambda message: message.update(zerofs=3),
         lambda message: message.update(more=1),
         lambda message: message["job"].update(more=1),
         lambda message: message["job"]["runs"][0].update(more=1),
