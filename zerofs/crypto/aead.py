@@ -30,7 +30,7 @@ SHARED_SIZE = 16
 """Bytes of a nonce that go into the derived key; the other 8 tell the messages under it apart."""
 
 DERIVED_MAX = 16
-"""Derived keys that are kept: several threads seal or open a batch each."""
+"""Derived keys that are kept, as several threads seal or open a batch each. One more, and all others are dropped."""
 
 _COUNT_SIZE = NONCE_SIZE - SHARED_SIZE
 _INNER_PREFIX = bytes(4)

@@ -2,7 +2,7 @@
 
     offset  size  field
     0       4     key id, u32 little-endian, in clear: the DEK generation
-    4       24    nonce, random, in clear
+    4       24    nonce, in clear: 16 random bytes that a batch shares, 8 that count up
     28      n     ciphertext of: codec byte ‖ compressed bytes        (compression.py)
     28+n    16    Poly1305 tag
 
