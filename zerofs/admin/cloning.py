@@ -28,7 +28,7 @@ from zerofs.lsm.format.header import HEADER_SIZE, MANIFEST_MAGIC
 from zerofs.lsm.format.manifest import Checkpoint, Manifest, WriterInfo
 from zerofs.lsm.format.names import MAX_EPOCH, manifest_name
 from zerofs.lsm.format.wal import NO_PUT_ID
-from zerofs.lsm.manifests import MAX_MANIFEST_OBJECT_SIZE, ManifestLost, ManifestStore
+from zerofs.lsm.manifests import MAX_MANIFEST_OBJECT_SIZE, ManifestLost, ManifestStore, newest_manifest
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.versions import needed_tokens
 from zerofs.objectstore import probe
@@ -86,13 +86,9 @@ async def _what_is_there(store: ObjectStore, names: list[str]) -> str:
 
 async def read_state(source: Storage, name: str) -> tuple[Checkpoint, Manifest]:
     """A checkpoint by name or id, and its manifest. Raises NoVolumeError, CheckpointError, CorruptionError."""
-    manifests = ManifestStore(source)
     with source.opening():
-        newest = await manifests.latest()
-        if newest is None:
-            raise NoVolumeError(f"there is no volume at {source.store.url}")
-        point = find(newest, name)
-        return point, await manifests.load(point.manifest_id)
+        point = find(await newest_manifest(source), name)
+        return point, await ManifestStore(source).load(point.manifest_id)
 
 
 def first_manifest(state: Manifest, source: Foreign, pin: str, token: bytes, now_ns: int) -> Manifest:

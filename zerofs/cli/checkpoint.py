@@ -115,10 +115,7 @@ def _change(reached: Reached, action: str, name: str, *, verbose: bool) -> dict[
     else:
 
         async def work(engine: "Engine") -> dict[str, Any]:
-            done = await checkpoints.change(engine, action, name)
-            if action in (checkpoints.DELETE, checkpoints.RELEASE):
-                await checkpoints.collect(engine, dry_run=False)
-            return done
+            return await checkpoints.change_alone(engine, action, [name])
 
         answer = reached.here(work, read_only=False, verbose=verbose)
     concerned: dict[str, Any] = answer["checkpoints"][0]

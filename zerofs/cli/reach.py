@@ -64,15 +64,16 @@ class Reached:
         """
         configure("debug" if verbose else "warning")
         password = password or read_password(self.settings.storage.password, console.ask_secret)
-        return trio.run(self._here, work, password, read_only)
+        return trio.run(self.open_here, work, password, read_only, World())
 
-    async def _here(self, work: Work, password: Secret, read_only: bool) -> dict[str, Any]:
+    async def open_here(self, work: Work, password: Secret, read_only: bool, world: World) -> dict[str, Any]:
+        """As `here`, within a command that runs trio already."""
         from zerofs.admission import OpenOptions
         from zerofs.volume import open_bare
 
         options = OpenOptions(read_only=read_only, create=False)
         answer: dict[str, Any] | CheckpointError | CloneError
-        async with self._claimed(read_only), open_bare(self.settings, password, options, World()) as engine:
+        async with self._claimed(read_only), open_bare(self.settings, password, options, world) as engine:
             try:
                 answer = await work(engine)
             except (CheckpointError, CloneError) as error:

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import replace
 
-from zerofs.errors import CorruptionError, FencedError, PreconditionFailedError, ZerofsError
+from zerofs.errors import CorruptionError, FencedError, NoVolumeError, PreconditionFailedError, ZerofsError
 from zerofs.lsm.floor import Floor
 from zerofs.lsm.format.header import (
     HEADER_SIZE,
@@ -173,6 +173,14 @@ class ManifestStore:
     def _remember(self, manifest_id: int, body: bytes) -> None:
         self._digest = hashlib.sha256(body).digest()
         self._digest_of = manifest_id
+
+
+async def newest_manifest(storage: Storage) -> Manifest:
+    """The newest manifest of a volume. Raises NoVolumeError when there is none, CorruptionError, UnavailableError."""
+    newest = await ManifestStore(storage).latest()
+    if newest is None:
+        raise NoVolumeError(f"there is no volume at {storage.store.url}")
+    return newest
 
 
 def fenced(manifest: Manifest) -> FencedError:
