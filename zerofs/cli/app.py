@@ -312,8 +312,9 @@ app.add_typer(clone_app)
 def clone_detach(config: Config = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Copy what a clone still reads of its source, and let the source go. The configuration is that of the clone.
 
-    Refused while it is mounted for writing. One that was interrupted goes on. Then checkpoint clone-ID is deleted in
-    the source, if that is mounted on this host or has the same password.
+    Refused while it is mounted for writing; also when a writer on another host, or another user's, did not close it.
+    One that was interrupted goes on. Then checkpoint clone-ID is deleted in the source, if that is mounted on this host
+    or has the same password.
     """
     from zerofs.cli import clone as work
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from zerofs.lsm.format.foreign import Foreign
 
 OTHER_HOST = "run this on that host, or unmount the volume there"
+OTHER_HOST_OF_CLONE = "unmount it there; if that host is gone, mount the clone here once, which takes it over"
+
+STRANGE_PIN = "it is not what this clone's own is called; left alone"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -97,7 +100,9 @@ def detach(config: Path | None, *, as_json: bool, verbose: bool) -> None:
             f"a clone that is mounted cannot be detached: process {writer.pid} serves it at {writer.mountpoint}; "
             f"unmount it with `zerofs umount {writer.mountpoint}`, then detach"
         )
+    configure("debug" if verbose else "warning")
     password = read_password(reached.settings.storage.password, console.ask_secret)
+    own_id = trio.run(_free_to_detach, reached.settings, password)
     with console.measured() as progress:
 
         async def work(engine: "Engine") -> dict[str, Any]:
@@ -106,7 +111,7 @@ def detach(config: Path | None, *, as_json: bool, verbose: bool) -> None:
             left: list[dict[str, str]] = []
             gone: list[bytes] = []
             for source in table:
-                why = await _release(reached.settings, password, source) if source.pin else ""
+                why = await _release(reached.settings, password, source, own_id) if source.pin else ""
                 if why:
                     left.append({"source": source.url, "pin": source.pin, "reason": why})
                 else:
@@ -125,23 +130,44 @@ def detach(config: Path | None, *, as_json: bool, verbose: bool) -> None:
     console.say(f"The clone stands alone: it does not need {', '.join(done['sources'])} any more")
     for pin in done["left"]:
         console.say(f"The checkpoint {pin['pin']} in {pin['source']} could not be deleted: {pin['reason']}")
+        if pin["reason"] == STRANGE_PIN:
+            continue
         command = f"zerofs checkpoint delete --force {pin['pin']} -c CONFIGURATION_OF_THE_SOURCE"
         console.say(f"It holds space there: run `{command}`, or `zerofs clone detach` again")
 
 
-async def _release(settings: Settings, password: Secret, source: "Foreign") -> str:
-    """Delete the pin in a source, with the password of the clone if it is not mounted here; why not, if not."""
+async def _free_to_detach(settings: Settings, password: Secret) -> bytes:
+    """The id of a clone that nobody seems to have open. Raises VolumeInUseError, and what opening raises."""
     from zerofs.volume import open_objects
 
+    world = World()
+    async with open_objects(settings, password, world) as storage:
+        await Pins(settings, password, world).check_writer(storage, OTHER_HOST_OF_CLONE)
+        return storage.volume_id
+
+
+async def _release(settings: Settings, password: Secret, source: "Foreign", own_id: bytes) -> str:
+    """Delete the pin in a source, with the password of the clone if it is not mounted here; why not, if not.
+
+    Whoever made the clone wrote down where its source is and what the pin is called. So only a pin of this clone goes,
+    in the volume that it was cloned from.
+    """
+    from zerofs.volume import open_objects
+
+    if source.pin != checkpoints.pin_name(own_id):
+        return STRANGE_PIN
     there = replace(settings, storage=replace(settings.storage, url=source.url))
     world = World()
     pins = Pins(there, password, world)
     try:
-        if not pins.are_served:
+        found = await pins.served_volume()
+        if found is None:
             async with open_objects(there, password, world) as storage:
-                if storage.volume_id != source.volume_id:
-                    return "another volume lies there now"
-                await pins.check_writer(storage, OTHER_HOST)
+                found = storage.volume_id.hex()
+                if found == source.volume_id.hex():
+                    await pins.check_writer(storage, OTHER_HOST)
+        if found != source.volume_id.hex():
+            return "another volume lies there now"
         await _delete(pins, source.pin)
     except ZerofsError as error:
         return str(error)

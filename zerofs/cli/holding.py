@@ -10,17 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerofs.admin import checkpoints, registry
+from zerofs.admin import checkpoints
 from zerofs.admin.control import protocol
-from zerofs.cli.plan import volume_identity
 from zerofs.cli.reach import reach_settings
 from zerofs.config.settings import Settings
 from zerofs.crypto.secret import Secret
-from zerofs.errors import NoVolumeError, VolumeInUseError
+from zerofs.errors import VolumeInUseError
 from zerofs.world import Lane, World
 
 if TYPE_CHECKING:
+    from zerofs.lsm.engine import Engine
     from zerofs.lsm.storage import Storage
+
+_PROGRAMS = frozenset({b"zerofs", b"mount.fuse.zerofs"})
 
 
 class Pins:
@@ -36,22 +38,34 @@ class Pins:
         """Whether a mount on this host answers for them."""
         return bool(reach_settings(self._settings).writers)
 
+    async def served_volume(self) -> str | None:
+        """The id of the volume that a mount on this host serves there, hexadecimal; None when none does.
+
+        Raises RemoteError, MountpointError.
+        """
+        reached = reach_settings(self._settings)
+        if not reached.writers:
+            return None
+        status = await self._world.offload(Lane.NETWORK, reached.ask, protocol.STATUS, {})
+        return str(status["volume_id"])
+
     async def find(self, storage: "Storage", name: str) -> dict[str, Any]:
         """One by name or id, as it is in the store. Raises NoVolumeError, CheckpointError."""
         from zerofs.lsm.checkpoints import find
-        from zerofs.lsm.manifests import ManifestStore
+        from zerofs.lsm.manifests import newest_manifest
 
-        newest = await ManifestStore(storage).latest()
-        if newest is None:
-            raise NoVolumeError(f"there is no volume at {storage.store.url}")
-        return checkpoints.describe(find(newest, name))
+        return checkpoints.describe(find(await newest_manifest(storage), name))
 
     async def check_writer(self, storage: "Storage", remedy: str) -> None:
-        """Refuse to open for writing what another host seems to have open. Raises VolumeInUseError."""
-        from zerofs.lsm.manifests import ManifestStore
+        """Refuse to open for writing what somebody seems to have open whom this user's registry does not know.
 
-        newest = await ManifestStore(storage).latest()
-        if newest is None or newest.closed or self.are_served:
+        That is another host, where nobody can look, or a living process of this one: another user's (who, under sudo,
+        may be the same person). Raises NoVolumeError, VolumeInUseError; `remedy`: what to do about another host.
+        """
+        from zerofs.lsm.manifests import newest_manifest
+
+        newest = await newest_manifest(storage)
+        if newest.closed or self.are_served:
             return
         writer = newest.writer
         if writer.host != socket.gethostname():
@@ -59,13 +73,21 @@ class Pins:
                 f"process {writer.pid} on {writer.host} has the volume open for writing at {writer.mountpoint or '-'}, "
                 f"or died there: {remedy}"
             )
+        if writer.pid != os.getpid() and is_zerofs(writer.pid):
+            if not writer.mountpoint:
+                raise VolumeInUseError(
+                    f"a command is changing the volume: process {writer.pid}; try again when it has ended"
+                )
+            raise VolumeInUseError(
+                f"process {writer.pid} of this host has the volume open for writing at {writer.mountpoint}, and this "
+                "user's commands do not reach it: run this as the user who mounted it, or unmount it"
+            )
 
     async def change(self, action: str, names: Sequence[str], of: str | None = None) -> list[dict[str, Any]]:
         """Make (of the present, or `of` another one) or delete checkpoints; what the last answer was.
 
         Raises CheckpointError, or RemoteError with its code, VolumeInUseError, and what opening raises.
         """
-        answer: dict[str, Any] = {"checkpoints": []}
         if not names:
             return []
         reached = reach_settings(self._settings)  # anew: it may have been mounted, or unmounted, since
@@ -74,28 +96,24 @@ class Pins:
                 arguments = {"action": action, "name": name, "of": of}
                 answer = await self._world.offload(Lane.NETWORK, reached.ask, protocol.CHECKPOINT, arguments)
         else:
-            answer = await self._change_here(reached.runtime_dir, action, names, of)
+
+            async def work(engine: "Engine") -> dict[str, Any]:
+                return await checkpoints.change_alone(engine, action, names, of)
+
+            answer = await reached.open_here(work, self._password, False, self._world)
         found: list[dict[str, Any]] = answer["checkpoints"]
         return found
 
-    async def _change_here(
-        self, runtime_dir: Path, action: str, names: Sequence[str], of: str | None
-    ) -> dict[str, Any]:
-        from zerofs.admission import OpenOptions
-        from zerofs.volume import open_bare
 
-        record = registry.MountRecord(
-            mountpoint="",
-            identity=volume_identity(self._settings),
-            pid=os.getpid(),
-            read_only=False,
-            config=str(self._settings.path),
-        )
-        answer: dict[str, Any] = {}
-        with registry.claim(runtime_dir, record, take_over=False):
-            async with open_bare(self._settings, self._password, OpenOptions(create=False), self._world) as engine:
-                for name in names:
-                    answer = await checkpoints.change(engine, action, name, of)
-                if action in (checkpoints.DELETE, checkpoints.RELEASE):
-                    await checkpoints.collect(engine, dry_run=False)
-        return answer
+def is_zerofs(pid: int, proc: Path = Path("/proc")) -> bool:
+    """Whether a process of this host lives and runs zerofs, as its command line says.
+
+    One that cannot be looked at counts. One in another container cannot be seen, and counts as dead.
+    """
+    try:
+        words = (proc / str(pid) / "cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except OSError:
+        return True
+    return any(os.path.basename(word) in _PROGRAMS for word in words)
