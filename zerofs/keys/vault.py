@@ -79,10 +79,7 @@ class Made:
 async def make(world: World, password: Secret, cost: KdfCost = DEFAULT_COST) -> Made:
     """Make the keys of a new volume, and open what `store_made` would store. Raises CorruptionError for a bad cost."""
     body, put_id = await _new_sidecar(world, password, cost)
-    opened = await _open(world, body, password)
-    opened.wipe()
-    keyring = Keyring(volume_id=opened.sidecar.volume_id, generations=opened.generations)
-    return Made(body=body, put_id=put_id, keyring=keyring)
+    return Made(body=body, put_id=put_id, keyring=await _unsealed(world, body, password))
 
 
 async def store_made(store: ObjectStore, world: World, made: Made) -> None:
@@ -106,6 +103,10 @@ async def unseal(store: ObjectStore, world: World, password: Secret) -> Keyring:
         UnsupportedFormatError: the object is of a newer version.
     """
     data, _ = await _load(store)
+    return await _unsealed(world, data, password)
+
+
+async def _unsealed(world: World, data: bytes, password: Secret) -> Keyring:
     opened = await _open(world, data, password)
     opened.wipe()
     return Keyring(volume_id=opened.sidecar.volume_id, generations=opened.generations)

@@ -4,7 +4,8 @@ The one seam between an SST's id and its bytes. The epoch decides. A volume neve
 whatever manifest is opened may add to what is known here, and nothing has to be taken away.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from zerofs.errors import (
@@ -49,39 +50,37 @@ class Origin:
 
     async def get_part(self, name: str, start: int, length: int) -> bytes:
         """Part of an object that something refers to. Missing or too short is corruption, named."""
-        try:
+        with self._naming(name), self._referred(name):
             return await self.store.get(name, start, length)
+
+    async def get(self, name: str, limit_bytes: int) -> bytes:
+        """A whole object that something refers to. Errors as of `get_part`."""
+        with self._naming(name), self._referred(name):
+            return await self.store.get(name, limit_bytes=limit_bytes)
+
+    async def list(self, prefix: str) -> list[ObjectInfo]:
+        """The objects below a prefix. Raises ObjectStoreError, which names a source."""
+        with self._naming(prefix):
+            return await self.store.list(prefix)
+
+    @contextlib.contextmanager
+    def _referred(self, name: str) -> Iterator[None]:
+        try:
+            yield
         except ObjectNotFoundError as error:
             raise MissingObjectError(f"{name}: missing{self.where}, although the volume refers to it") from error
         except RangeError as error:
             raise CorruptionError(f"{name}: cut short{self.where}: {error}") from error
-        except ObjectStoreError as error:
-            if not self.source:
-                raise
-            raise self._named(error, name) from error
 
-    async def get(self, name: str, limit_bytes: int) -> bytes:
-        """A whole object that something refers to. Errors as of `get_part`."""
+    @contextlib.contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """An error of a source's store says whose it is."""
         try:
-            return await self.store.get(name, limit_bytes=limit_bytes)
-        except ObjectNotFoundError as error:
-            raise MissingObjectError(f"{name}: missing{self.where}, although the volume refers to it") from error
+            yield
         except ObjectStoreError as error:
             if not self.source:
                 raise
-            raise self._named(error, name) from error
-
-    async def list(self, prefix: str) -> list[ObjectInfo]:
-        """The objects below a prefix. Raises ObjectStoreError, which names a source."""
-        try:
-            return await self.store.list(prefix)
-        except ObjectStoreError as error:
-            if not self.source:
-                raise
-            raise self._named(error, prefix) from error
-
-    def _named(self, error: ObjectStoreError, name: str) -> ObjectStoreError:
-        return type(error)(f"{name}{self.where}: {error}")
+            raise type(error)(f"{name}{self.where}: {error}") from error
 
 
 class Origins:
