@@ -76,7 +76,8 @@ class CacheTable(Table):
         default=10.0, description="Budget of the disk cache, in GB of 10^9 bytes."
     )
     memory_size_gb: Annotated[Positive, Sample(toml="0.25", active=True)] = Field(
-        default=0.25, description="Budget of decoded data and of writes not yet stored, in GB."
+        default=0.25,
+        description="Budget of decoded data and of writes not yet stored, in GB. The process takes about 0.2 GB more.",
     )
 
 
