@@ -143,6 +143,34 @@ def test_read_only_mounts_and_checkpoints_of_a_clone(lab, store):
 
 
 @on_stores("file")
+def test_mounts_that_another_user_has_are_left_to_them(lab, store):
+    """Another user of this host has a runtime directory of their own, as root has under sudo."""
+    theirs = lab.new_host("another user")
+    source = lab.mount(store, host=theirs)
+    (source.path / "file").write_bytes(b"of the source")
+    source.zerofs("checkpoint", "create", "monday")
+    dest = store.elsewhere()
+    source.zerofs("checkpoint", "clone", "monday", dest.url)
+    clone = lab.mount(dest, "clone", host=theirs)
+    ours, our_clone = lab.plan(store, "ours"), lab.plan(dest, "our clone")
+    for refused, mount in (
+        (ours.zerofs("checkpoint", "clone", "monday", store.elsewhere().url, check=False), source),
+        (our_clone.zerofs("clone", "detach", check=False), clone),
+    ):
+        assert refused.returncode == IN_USE
+        assert f"process {mount.pid} of this host has the volume open for writing at {mount.path}" in refused.stderr
+        (mount.path / "later").write_bytes(b"nobody shut it out")
+        mount.flush()
+        assert mount.status()["state"] == "ok"
+    clone.umount()
+    left = json.loads(our_clone.zerofs("clone", "detach", "--json").stdout)["left"]
+    assert f"process {source.pid} of this host" in left[0]["reason"]
+    source.umount()
+    assert json.loads(our_clone.zerofs("clone", "detach", "--json").stdout)["left"] == []
+    assert points(ours) == ["monday"]
+
+
+@on_stores("file")
 def test_a_missing_source_is_an_io_error(lab, store):
     source = lab.mount(store)
     (source.path / "large").write_bytes(os.urandom(300_000))
