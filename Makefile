@@ -97,10 +97,10 @@ umount: ## store everything and unmount ./mnt, or MOUNT=DIR
 	fi
 
 test: setup minio ## run the tests
-	@$(RUN)/pytest -n auto -m "not slow"
+	@$(RUN)/pytest -n auto --dist worksteal -m "not slow"
 
 test-slow: setup minio ## run the tests that `make test` leaves out
-	@$(RUN)/pytest -n auto -m slow
+	@$(RUN)/pytest -n auto --dist worksteal -m slow
 
 # An S3 server to test against, where Go is there to build it; the tests say so when it is missing.
 minio:
