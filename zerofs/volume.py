@@ -21,6 +21,7 @@ import trio
 from zerofs import admission
 from zerofs.admin import checkpoints
 from zerofs.admission import MEMORY_URL, OpenOptions
+from zerofs.budget import engine_options
 from zerofs.cache.disk import DiskCache
 from zerofs.config.settings import Settings
 from zerofs.crypto.kdf import Purpose
@@ -36,7 +37,6 @@ from zerofs.lsm.format.foreign import Foreign
 from zerofs.lsm.format.manifest import WriterInfo
 from zerofs.lsm.manifests import ManifestStore
 from zerofs.lsm.opening import open_engine
-from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.origins import OpenSource
 from zerofs.lsm.recovery import create_volume
 from zerofs.lsm.storage import Sealers, Storage
@@ -48,7 +48,7 @@ from zerofs.process import tune_interpreter
 from zerofs.telemetry.metrics import Metrics
 from zerofs.transform.compression import Compression
 from zerofs.transform.frame import Kind
-from zerofs.units import MIB, NS_PER_S, format_duration
+from zerofs.units import NS_PER_S, format_duration
 from zerofs.world import World
 
 log = logging.getLogger(__name__)
@@ -287,27 +287,6 @@ def _make_worker(storage: Storage, keyring: Keyring, settings: Settings) -> Work
         compression=settings.filesystem.compression,
     )
     return ChildWorker(setup, storage.metrics)
-
-
-def engine_options(settings: Settings) -> LsmOptions:
-    """The engine's limits: the one memory budget, divided.
-
-    Two thirds are caches (nine tenths of that decoded chunks, so a file of half the budget fits), a quarter is data on
-    its way to the store, the rest frames that the WAL carries.
-    """
-    memory = settings.cache.memory_size_bytes
-    dirty = max(memory // 4, 2 * MIB)
-    return LsmOptions(
-        memtable_size_bytes=settings.lsm.memtable_size_bytes,
-        wal_frames_size_bytes=min(32 * MIB, max(memory // 12, MIB)),
-        inline_frames_size_bytes=min(MIB, dirty // 4),
-        chunk_sst_size_bytes=min(settings.lsm.chunk_sst_size_bytes, max(dirty // 3, 256 * 1024)),
-        part_chunks_size_bytes=min(16 * MIB, dirty // 4),
-        dirty_limit_bytes=dirty,
-        cache_memory_bytes=memory * 2 // 3,
-        sync_timeout_s=settings.lsm.sync_timeout_s,
-        poll_interval_s=settings.lsm.poll_interval_s,
-    )
 
 
 @asynccontextmanager
