@@ -322,7 +322,7 @@ async def _open_engine(
     witness = Witness(settings.state_dir, storage.volume_id)
     manifests = ManifestStore(storage)
     with storage.opening():
-        newest = await manifests.latest()
+        newest = await manifests.latest(to_claim=not options.read_only)
         if newest is None:
             await admission.check_unborn(storage.store, storage.volume_id, settings)
             if options.read_only or not options.create:

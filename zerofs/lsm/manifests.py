@@ -41,10 +41,11 @@ class ManifestStore:
         self._digest = NO_DIGEST
         self._digest_of = 0
 
-    async def latest(self) -> Manifest | None:
+    async def latest(self, *, to_claim: bool = False) -> Manifest | None:
         """The newest manifest, verified against its predecessor; None when there is no manifest at all.
 
-        A LIST may lag behind, so the ids above what it shows are asked for by name until one is absent.
+        A LIST may lag behind, so the ids above what it shows are asked for by name until one is absent. Not so
+        `to_claim`: whoever is about to create the next id is told by that if it is taken.
         """
         for _ in range(LIST_TRIES):
             ids = await self._storage.list_ids(MANIFEST_PREFIX, parse_manifest_name)
@@ -52,9 +53,10 @@ class ManifestStore:
                 return None
             manifest_id = int(ids[-1])
             body = await self._get(manifest_id)
-            while (newer := await self._get(manifest_id + 1)) is not None:
-                manifest_id += 1
-                body = newer
+            if body is None or not to_claim:
+                while (newer := await self._get(manifest_id + 1)) is not None:
+                    manifest_id += 1
+                    body = newer
             if body is not None:
                 break  # else it was collected since it was listed
         else:

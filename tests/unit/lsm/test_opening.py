@@ -364,3 +364,22 @@ def test_a_record_that_could_not_be_read_back_is_not_encoded(monkeypatch):
         wal_format.encode_record(
             kind=wal_format.ROWS, previous_put_id=bytes(16), seqnos=(1, 1), range_deletes=KeyRanges(), rows=rows
         )
+
+
+async def test_a_listing_that_lags_costs_a_writer_its_first_claim_only(bed):
+    """Whoever is about to claim does not ask for the next id by name: the claim itself finds it taken."""
+    async with bed.open() as engine:
+        engine.commit([(b"meta1", b"one")])
+    lagging = FaultyStore(bed.store, random.Random(1))
+    real_list = lagging.list
+    newest = max(info.name for info in await bed.store.list("manifest/") if "floor" not in info.name)
+
+    async def list_all_but_the_newest(prefix, start_after=""):
+        return [info for info in await real_list(prefix, start_after) if info.name != newest]
+
+    lagging.list = list_all_but_the_newest
+    manifests = ManifestStore(bed.storage(lagging))
+    assert (await manifests.latest(to_claim=True)).manifest_id == int(newest[-29:-9]) - 1
+    async with bed.open(store=lagging, manifests=manifests) as engine:
+        assert await engine.get(b"meta1") == b"one"
+        assert engine.manifest.manifest_id > int(newest[-29:-9])
