@@ -231,7 +231,7 @@ def test_where_another_host_may_be_writing_to_the_clone(home, monkeypatch):
 def zerofs_process(tmp_path):
     """A process of this host that runs zerofs as far as anybody can see, and serves nobody of this home."""
     script = tmp_path / "zerofs"
-    script.write_text("import time\nprint(flush=True)\ntime.sleep(600)\n")
+    script.write_text("import time\nprint(flush=True)\ntime.sleep(600)\n")  # it lives until the test kills it
     process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE)
     process.stdout.readline()
     yield process

@@ -74,7 +74,7 @@ def go_away(machine, how, seconds, while_away):
     back_at = time.monotonic() + seconds
     try:
         while_away()
-        time.sleep(max(0.0, back_at - time.monotonic()))
+        time.sleep(max(0.0, back_at - time.monotonic()))  # how long the server is away is what this is about
     finally:
         return_()
 

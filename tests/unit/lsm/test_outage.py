@@ -216,16 +216,21 @@ async def test_who_is_held_is_let_go_when_the_outage_is_long_if_it_asks_for_that
         assert list(done) == ["change", "write"]
 
 
+async def fill_the_budget(engine):
+    """Write until writers are held."""
+    rng = random.Random(2)
+    with trio.move_on_after(1):
+        for index in range(1000):
+            await engine.admit(CHUNK_SIZE)
+            engine.commit([(chunk_key(1, index), rng.randbytes(CHUNK_SIZE))])
+            await trio.lowlevel.checkpoint()
+
+
 async def test_uploads_in_flight_are_the_first_step_of_backpressure(bed, autojump_clock):
     frozen = FrozenStore(bed.store)
-    rng = random.Random(2)
     async with bed.open(store=frozen) as engine:
         frozen.frozen = True
-        with trio.move_on_after(1):
-            for index in range(1000):
-                await engine.admit(CHUNK_SIZE)
-                engine.commit([(chunk_key(1, index), rng.randbytes(CHUNK_SIZE))])
-                await trio.lowlevel.checkpoint()
+        await fill_the_budget(engine)
         limit = bed.options.dirty_limit_bytes // bed.options.chunk_sst_size_bytes
         assert engine.statistics()["uploads_in_flight"] == min(limit, bed.options.uploads_max) > 1
         assert bed.metrics.get("held_writes", by="chunks") == 1
@@ -239,14 +244,9 @@ async def test_uploads_that_have_to_wait_are_counted(tmp_path, autojump_clock):
     bed = Bed(tmp_path, options=replace(TINY, uploads_max=1))
     await bed.create()
     frozen = FrozenStore(bed.store)
-    rng = random.Random(2)
     async with bed.open(store=frozen) as engine:
         frozen.frozen = True
-        with trio.move_on_after(1):
-            for index in range(1000):
-                await engine.admit(CHUNK_SIZE)
-                engine.commit([(chunk_key(1, index), rng.randbytes(CHUNK_SIZE))])
-                await trio.lowlevel.checkpoint()
+        await fill_the_budget(engine)
         assert engine.statistics()["uploads_in_flight"] == 1
         assert bed.metrics.get("held_uploads") > 0
         frozen.frozen = False
