@@ -13,8 +13,9 @@ def engine_options(settings: Settings) -> LsmOptions:
     """The engine's limits: the one memory budget, divided.
 
     Two thirds are caches (nine tenths of that decoded chunks, so a file of half the budget fits), a quarter is data on
-    its way to the store, the rest frames that the WAL carries. A chunk SST is an eighth of what is on its way: large enough for
-    the store's latency, small enough that uploads begin soon and give room back often (13 % faster than a third).
+    its way to the store, the rest frames that the WAL carries. A chunk SST is an eighth of what is on its way: large
+    enough for the store's latency, small enough that uploads begin soon and give room back often (13 % faster than a
+    third).
     """
     memory = settings.cache.memory_size_bytes
     dirty = max(memory // 4, 2 * MIB)

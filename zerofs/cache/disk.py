@@ -20,6 +20,7 @@ from pathlib import Path
 
 import trio
 
+from zerofs.cache.leftovers import LOCK_NAME, remove_unused
 from zerofs.cache.record import Shape, take_record, write_record
 from zerofs.cache.ringfile import RingFile, memory_is_cleared, unused_path
 from zerofs.units import MIB
@@ -62,8 +63,9 @@ class DiskCache:
             return False
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock_fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock_fd = os.open(self._folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._note_use()
             shapes = take_record(self._folder)
         except OSError as error:
             why = "another process uses it" if error.errno == errno.EWOULDBLOCK else error.strerror
@@ -112,14 +114,25 @@ class DiskCache:
         self._forget_abandoned()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write what was put, until cancelled."""
+        """Write what was put, until cancelled. Begins with deleting the folders of others that nobody uses any more."""
         task_status.started()
+        await self._remove_unused()
         while True:
             await self._wanted.wait()
             self._wanted = trio.Event()
             async with self._access:
                 batch, self._queue, self._queued_bytes = self._queue, {}, 0
                 await self._write(batch)
+
+    async def _remove_unused(self) -> None:
+        parent = self._folder.parent
+        try:
+            names = await self._world.offload(Lane.DISK, remove_unused, parent, self._world.now_ns())
+        except OSError as error:
+            log.warning("unused disk caches in %s cannot be looked for: %s", parent, error.strerror)
+            return
+        for name in names:
+            log.info("disk cache %s had not been used for a month; deleted", parent / name)
 
     async def _write(self, batch: Mapping[bytes, bytes]) -> None:
         try:
@@ -173,9 +186,15 @@ class DiskCache:
             "evicted_files": self.evicted_files,
         }
 
+    def _note_use(self) -> None:
+        now_ns = self._world.now_ns()
+        os.utime(self._lock_fd, ns=(now_ns, now_ns))
+
     def _close_lock(self) -> None:
         self._queue, self._queued_bytes = {}, 0
         if self._lock_fd >= 0:
+            with contextlib.suppress(OSError):
+                self._note_use()
             os.close(self._lock_fd)
         self._lock_fd = -1
 

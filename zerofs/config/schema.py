@@ -70,7 +70,8 @@ class CacheTable(Table):
     """Copies of fetched data on this machine. Always encrypted; may be deleted whenever nothing is mounted."""
 
     dir: Annotated[Text, Sample(toml='"${HOME}/.cache/zerofs"', active=True)] = Field(
-        default=DEFAULT_CACHE_DIR, description="Directory of the disk cache, one folder per volume below it."
+        default=DEFAULT_CACHE_DIR,
+        description="Directory of the disk cache, one folder per volume below it, deleted when unused for 30 days.",
     )
     disk_size_gb: Annotated[Positive, Sample(toml="10.0", active=True)] = Field(
         default=10.0, description="Budget of the disk cache, in GB of 10^9 bytes."

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from zerofs.errors import ConfigError
-from zerofs.units import MIB
 
 FALLBACK_REGION = "us-east-1"
 """What S3-compatible servers expect to be signed for when nobody configured a region."""
@@ -47,10 +46,6 @@ class RetryOptions:
     first_pause_s: float = 0.1
     """Upper bound of the first pause; it doubles from try to try, and each pause is drawn from [0, bound)."""
     longest_pause_s: float = 5.0
-
-
-SINGLE_PUT_BYTES = 64 * MIB
-"""Up to this size an unconditional put is one request; above, a multipart upload."""
 
 
 def check_endpoint(endpoint: str, allow_http: bool) -> None:

@@ -8,14 +8,14 @@ Integrity on the way: the signature covers a digest of the body, so a request th
 server; a reply is checked for its length here, and for its contents by those who open what is sealed in it. Checksums
 beyond that are asked for only where S3 requires them, because many servers do not know them.
 
-Multipart uploads that a crash interrupts stay in the bucket, invisible and billed: a lifecycle rule
-(AbortIncompleteMultipartUpload) removes them.
+Every put is one request, also because a multipart upload that a crash interrupts would stay in the bucket, invisible
+and billed. No object comes near the 5 GiB that one request may carry.
 """
 
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar, final
 
@@ -49,9 +49,7 @@ from zerofs.errors import (
 from zerofs.objectstore.api import (
     Body,
     ObjectInfo,
-    Piece,
     beyond_end,
-    body_pieces,
     body_size,
     check_limit,
     check_name,
@@ -60,7 +58,7 @@ from zerofs.objectstore.api import (
     is_name,
     join_body,
 )
-from zerofs.objectstore.options import FALLBACK_REGION, SINGLE_PUT_BYTES, S3Options, check_endpoint
+from zerofs.objectstore.options import FALLBACK_REGION, S3Options, check_endpoint
 from zerofs.objectstore.parallel import gather
 from zerofs.objectstore.s3_errors import error_of_response, printable
 from zerofs.units import GIB, MIB
@@ -68,14 +66,11 @@ from zerofs.world import Lane, World
 
 T = TypeVar("T")
 
-PART_BYTES = 16 * MIB
-"""Size of a part of a multipart upload; S3 takes at most 10,000 of them, which is 156 GiB."""
-
 RANGE_BYTES = 8 * MIB
 """A get of more than twice this is split into ranges of this size."""
 
 AT_ONCE = 4
-"""Parts or ranges of one call that are under way at the same time."""
+"""Ranges of one call that are under way at the same time."""
 
 PAGE_SIZE = 1000
 """Results of a list in one request: the most that S3 gives."""
@@ -85,7 +80,8 @@ CONNECTIONS = 16
 
 PUT_ID_METADATA = "put-id"
 
-_MAX_SINGLE_PUT_BYTES = 5 * GIB
+MAX_PUT_BYTES = 5 * GIB
+"""What S3 takes in one request."""
 
 _NO_CREDENTIALS = (
     NoCredentialsError,
@@ -116,9 +112,8 @@ class S3Store:
         self._lead = f"{prefix}/" if prefix else ""
         self._world = world
         self._client = _client(options)
-        self.single_put_bytes = SINGLE_PUT_BYTES
-        """Bodies above this go up in parts. Public, as the next one, so that a test need not send 64 MiB."""
         self.page_size = PAGE_SIZE
+        """Public, so that a test need not make a thousand objects."""
 
     @property
     def url(self) -> str:
@@ -152,17 +147,14 @@ class S3Store:
 
     async def put(self, name: str, body: Body) -> None:
         """See ObjectStore.put."""
-        if body_size(body) > self.single_put_bytes:
-            await self._put_parts(name, body)
-        else:
-            await self._offload(self._put, name, body, {})
+        await self._offload(self._put, name, body, {})
 
     async def put_if_absent(self, name: str, body: Body, put_id: bytes) -> None:
-        """See ObjectStore.put_if_absent. Always one request, up to S3's limit of 5 GiB."""
+        """See ObjectStore.put_if_absent."""
         await self._put_conditionally(name, body, {"IfNoneMatch": "*"}, put_id)
 
     async def put_if_match(self, name: str, body: Body, version: str, put_id: bytes) -> None:
-        """See ObjectStore.put_if_match. Always one request, up to S3's limit of 5 GiB."""
+        """See ObjectStore.put_if_match."""
         try:
             await self._put_conditionally(name, body, {"IfMatch": version}, put_id)
         except ObjectNotFoundError as exc:
@@ -197,32 +189,7 @@ class S3Store:
         return await self._world.offload(Lane.NETWORK, partial(function, *arguments))
 
     async def _put_conditionally(self, name: str, body: Body, condition: dict[str, str], put_id: bytes) -> None:
-        size = body_size(body)
-        if size > _MAX_SINGLE_PUT_BYTES:
-            raise ObjectStoreError(f"{name}: {size} bytes are more than one conditional put to S3 may have")
         await self._offload(self._put, name, body, {**condition, "Metadata": {PUT_ID_METADATA: put_id.hex()}})
-
-    async def _put_parts(self, name: str, body: Body) -> None:
-        begun = await self._offload(self._call, self._client.create_multipart_upload, name)
-        upload = {"UploadId": begun["UploadId"]}
-        try:
-            cuts = enumerate(cut_parts(body_pieces(body), PART_BYTES), start=1)
-            jobs = [partial(self._offload, self._put_part, name, upload, number, part) for number, part in cuts]
-            parts = await gather(jobs, AT_ONCE)
-            done = {**upload, "MultipartUpload": {"Parts": parts}}
-            await self._offload(self._call, self._client.complete_multipart_upload, name, done)
-        except ObjectStoreError as exc:
-            await self._abandon(name, upload)
-            if isinstance(exc, ObjectNotFoundError):
-                # Somebody's clean-up ended the upload, or an earlier completion whose reply was lost: repeat it all.
-                raise UnavailableError(f"{name} in {self.url}: the multipart upload vanished") from exc
-            raise
-
-    async def _abandon(self, name: str, upload: dict[str, str]) -> None:
-        try:
-            await self._offload(self._call, self._client.abort_multipart_upload, name, upload)
-        except ObjectStoreError:
-            return  # The error that led here is the one to report; the lifecycle rule removes the parts.
 
     # What follows runs in network threads.
 
@@ -248,12 +215,10 @@ class S3Store:
         return data, str(reply["ETag"])
 
     def _put(self, name: str, body: Body, conditions: dict[str, Any]) -> None:
+        size = body_size(body)
+        if size > MAX_PUT_BYTES:
+            raise ObjectStoreError(f"{name}: {size} bytes are more than one put to S3 may have")
         self._call(self._client.put_object, name, {"Body": join_body(body), **conditions})
-
-    def _put_part(self, name: str, upload: dict[str, str], number: int, part: Sequence[Piece]) -> dict[str, Any]:
-        arguments = {**upload, "PartNumber": number, "Body": b"".join(part)}
-        reply = self._call(self._client.upload_part, name, arguments)
-        return {"PartNumber": number, "ETag": reply["ETag"]}
 
     def _list_page(self, prefix: str, arguments: Mapping[str, Any]) -> _Reply:
         about = f"list of {prefix or 'everything'} in {self.url}"
@@ -294,23 +259,6 @@ def _entries(page: _Reply, lead: str) -> list[ObjectInfo]:
         if is_name(name):
             found.append(ObjectInfo(name=name, size_bytes=int(entry["Size"]), version=str(entry["ETag"])))
     return found
-
-
-def cut_parts(pieces: Sequence[Piece], part_bytes: int) -> list[list[memoryview]]:
-    """The same bytes in groups of exactly `part_bytes`, the last one of the rest. Nothing is copied."""
-    parts: list[list[memoryview]] = []
-    room = 0
-    for piece in pieces:
-        rest = memoryview(piece).cast("B")
-        while rest:
-            if not room:
-                parts.append([])
-                room = part_bytes
-            parts[-1].append(rest[:room])
-            taken = min(room, len(rest))
-            rest = rest[taken:]
-            room -= taken
-    return parts
 
 
 def _check_content_range(name: str, start: int, length: int | None, content_range: str, size: int) -> None:

@@ -221,8 +221,8 @@ async def test_a_killed_owner_leaves_nothing_to_trust(folder, autojump_clock):
     await filled(folder, range(50))
     (path,) = folder.glob("*.cache")
     killed = "import os, sys; from pathlib import Path; from zerofs.cache.disk import DiskCache; "
-    killed += "from zerofs.testing.world import SimWorld; "
-    killed += "print(DiskCache(Path(sys.argv[1]), 2**26, SimWorld()).open(), flush=True); os._exit(9)"
+    killed += "from zerofs.world import World; "
+    killed += "print(DiskCache(Path(sys.argv[1]), 2**26, World()).open(), flush=True); os._exit(9)"
     done = await trio.run_process([sys.executable, "-c", killed, str(folder)], capture_stdout=True, check=False)
     assert (done.returncode, done.stdout) == (9, b"True\n")
     assert path.exists()

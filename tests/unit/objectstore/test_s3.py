@@ -7,15 +7,13 @@ import uuid
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import NoCredentialsError, SSLError
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.servers import free_port
 from zerofs.errors import AccessDeniedError, ConfigError, ObjectStoreError, RangeError, UnavailableError
 from zerofs.objectstore import s3
 from zerofs.objectstore.options import S3Options
-from zerofs.objectstore.s3 import S3Store, cut_parts
-from zerofs.units import KIB, MIB
+from zerofs.objectstore.s3 import S3Store
+from zerofs.units import KIB
 from zerofs.world import World
 
 
@@ -65,65 +63,23 @@ def answer_with(store, operation, status, content):
     )
 
 
-# --- parts and ranges
+# --- puts and ranges
 
 
-@given(st.lists(st.binary(max_size=30), max_size=9), st.integers(1, 20))
-def test_parts_have_the_size_and_all_bytes(pieces, size):
-    parts = [b"".join(part) for part in cut_parts(pieces, size)]
-    assert b"".join(parts) == b"".join(pieces)
-    assert all(len(part) == size for part in parts[:-1])
-    assert all(parts)
-
-
-async def test_large_bodies_go_up_in_parts(store, requests, monkeypatch):
-    monkeypatch.setattr(s3, "PART_BYTES", 5 * MIB)
-    store.single_put_bytes = 6 * MIB
+async def test_every_put_is_one_request_however_large(store, requests):
     body = [bytes([number]) * 700 * KIB for number in range(20)]
-    await store.put("large", body)
-    assert sorted(requests) == ["CompleteMultipartUpload", "CreateMultipartUpload", *["UploadPart"] * 3]
-    assert await store.get("large") == b"".join(body)
+    await store.put("plain", body)
+    await store.put_if_absent("new", body, b"x")
+    assert requests == ["PutObject", "PutObject"]
+    assert await store.get("plain") == await store.get("new") == b"".join(body)
 
 
-async def test_a_body_of_the_limit_is_one_request(store, requests):
-    store.single_put_bytes = 1000
+async def test_a_body_that_no_request_can_carry_is_refused_before_anything_is_sent(store, requests, monkeypatch):
+    monkeypatch.setattr(s3, "MAX_PUT_BYTES", 1000)
     await store.put("name", b"x" * 1000)
+    with pytest.raises(ObjectStoreError, match="1001 bytes are more than"):
+        await store.put("name", b"x" * 1001)
     assert requests == ["PutObject"]
-
-
-async def test_conditional_puts_are_always_one_request(store, requests):
-    store.single_put_bytes = 10
-    await store.put_if_absent("name", b"x" * 1000, b"x")
-    assert requests == ["PutObject"]
-
-
-async def test_an_upload_that_fails_is_given_up(store, requests, client, moto, prefix, monkeypatch):
-    monkeypatch.setattr(s3, "PART_BYTES", 5 * MIB)
-    store.single_put_bytes = 1
-
-    def fail(**event):
-        raise SSLError(endpoint_url="x", error="cut off")
-
-    store._client.meta.events.register("before-send.s3.UploadPart", fail)
-    with pytest.raises(UnavailableError, match="cut off"):
-        await store.put("large", b"x" * 6 * MIB)
-    assert requests[-1] == "AbortMultipartUpload"
-    assert client.list_multipart_uploads(Bucket=moto.bucket, Prefix=prefix).get("Uploads", []) == []
-    assert await store.list("") == []
-
-
-async def test_an_upload_that_vanishes_may_be_repeated(store):
-    store.single_put_bytes = 1
-    answer_with(store, "CompleteMultipartUpload", 404, b"<Error><Code>NoSuchUpload</Code></Error>")
-    with pytest.raises(UnavailableError, match="vanished"):
-        await store.put("large", b"xy")
-
-
-async def test_a_completion_that_fails_with_status_200_is_a_failure(store):
-    store.single_put_bytes = 1
-    answer_with(store, "CompleteMultipartUpload", 200, b"<Error><Code>InternalError</Code></Error>")
-    with pytest.raises(UnavailableError, match="InternalError"):
-        await store.put("large", b"xy")
 
 
 async def test_long_ranges_are_read_side_by_side(store, requests, monkeypatch):
