@@ -1,18 +1,35 @@
 """The simulated life of a volume: a fixed set of seeds, a few fresh ones, and that a run is a function of its seed."""
 
 import random
+import re
+from pathlib import Path
 
 import pytest
 
+import zerofs.lsm
 from zerofs.testing.history import History, SimulationError
-from zerofs.testing.simulation import simulate
+from zerofs.testing.simulation import POINTS, live, simulate
 
 FIXED = range(1, 13)
+
+ENGINE = Path(zerofs.lsm.__path__[0])
 
 
 @pytest.mark.parametrize("seed", FIXED)
 def test_a_fixed_seed(seed):
     simulate(seed)
+
+
+def test_every_named_crash_window_of_the_engine_is_simulated():
+    named = re.findall(r'reached\("(\w+)"', "".join(path.read_text() for path in ENGINE.rglob("*.py")))
+    assert sorted(named) == sorted(POINTS)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_life_that_ends_at_a_named_point_again_and_again(point):
+    died_at = [place for seed in range(1, 4) for place in live(seed, point=point)[1]]
+    assert set(died_at) == {point}
+    assert len(died_at) >= 3
 
 
 def test_fresh_seeds():

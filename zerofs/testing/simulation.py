@@ -3,7 +3,8 @@
     python -m zerofs.testing.simulation --seed 7 [--rounds 6] [--operations 60]
 
 One round: open the volume through an unreliable connection, do random operations, let it merge, repack and collect, and
-either close it, or die somewhere in the middle, or have it stolen by a second writer. A plain model follows along. What
+either close it, or die somewhere in the middle, at any time or at a named point of the engine, or have it stolen by a
+second writer. A plain model follows along. What
 is found at the next opening must be a state that the model was in, at or after the last fsync that was acknowledged: a
 prefix (P2, P3). The store must always hold together, its registers must equal a recount, and after the last round
 nothing may be left that nobody refers to. Everything, also the digest that is printed at the end, is a function of the
@@ -70,13 +71,28 @@ ROUGH = FaultRates(
 )
 """One call in eight fails, one way or another."""
 
+POINTS = (
+    "open_after_claim_before_fence",
+    "open_after_fence_before_replay",
+    "sync_after_chunks_before_wal",
+    "sync_after_wal_before_wake",
+    "flush_after_frames_before_runs",
+    "flush_after_runs_before_manifest",
+    "edit_before_manifest",
+    "compaction_after_output",
+    "compact_after_outputs_before_manifest",
+    "repack_after_sst_before_pointers",
+    "collect_after_floor_before_deletes",
+)
+"""The named crash windows of the engine, in the order in which a volume comes to them."""
+
 Step = Callable[[], Awaitable[object]]
 
 
 class Simulation:
-    """One seed."""
+    """One seed. With a `point`, every round is to die there."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, point: str = "") -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.world = SimWorld(seed)
@@ -84,7 +100,10 @@ class Simulation:
         self.metrics = Metrics()
         self.history = History()
         self.digest = hashlib.sha256()
+        self.died_at: list[str] = []
+        """The named points at which it died."""
         self._folder = folder
+        self._point = point
         self._sealers = simulated_sealers(bytes(16))
 
     async def run(self, rounds: int, operations: int) -> str:
@@ -107,7 +126,9 @@ class Simulation:
         stolen: list[State] = []
         async with trio.open_nursery() as thieves:
             with trio.CancelScope() as life:
-                if fate < 0.6:
+                if self._point or fate < 0.25:
+                    self._die_at_a_point(store, life)
+                elif fate < 0.6:
                     nursery.start_soon(self._die_some_time, store, life)
                 elif fate < 0.8:
                     thieves.start_soon(self._steal_some_time, stolen)
@@ -119,6 +140,7 @@ class Simulation:
                 except* ZerofsError:
                     pass  # the volume did not open, or could not be closed: as good as a crash
             store.crash()
+            self.world.at_point = lambda point: None
         if stolen:
             self.history.settle(stolen[0])
         await self._look()
@@ -127,6 +149,21 @@ class Simulation:
         await trio.sleep(self.rng.random() * 4)
         store.crash()
         life.cancel()
+
+    def _die_at_a_point(self, store: FaultyStore, life: trio.CancelScope) -> None:
+        """Let the end come at one of the next times that the engine reaches a point. It may never reach it."""
+        chosen, before = self._point or self.rng.choice(POINTS), self.rng.randrange(3)
+
+        def die(point: str) -> None:
+            nonlocal before
+            if point == chosen and not life.cancel_called:
+                before -= 1
+                if before < 0:
+                    self.died_at.append(point)
+                    store.crash()
+                    life.cancel()
+
+        self.world.at_point = die
 
     async def _steal_some_time(self, stolen: list[State]) -> None:
         """Another writer takes the volume. What it finds is all that the robbed one may ever have acknowledged."""
@@ -258,11 +295,17 @@ class Simulation:
         )
 
 
+def live(seed: int, rounds: int = 6, operations: int = 60, point: str = "") -> tuple[str, list[str]]:
+    """Run one seed: its digest, and the points at which it died. Raises SimulationError."""
+    with TemporaryDirectory() as folder:
+        simulation = Simulation(seed, Path(folder), point)
+        digest = run_seeded(seed, lambda: simulation.run(rounds, operations))
+        return digest, simulation.died_at
+
+
 def simulate(seed: int, rounds: int = 6, operations: int = 60) -> str:
     """Run one seed; its digest. Raises SimulationError."""
-    with TemporaryDirectory() as folder:
-        simulation = Simulation(seed, Path(folder))
-        return run_seeded(seed, lambda: simulation.run(rounds, operations))
+    return live(seed, rounds, operations)[0]
 
 
 def main() -> None:

@@ -21,6 +21,10 @@ EPOCH_START_NS = 1_700_000_000 * NS_PER_S
 """Where the simulated wall clock starts."""
 
 
+def _go_on(point: str) -> None:
+    """Nothing happens at a point."""
+
+
 class SimWorld(World):
     """The simulated world. `points` records every named crash window that was reached, in order."""
 
@@ -29,6 +33,8 @@ class SimWorld(World):
         self.random = random.Random(seed)
         self._entropy = random.Random(seed ^ 0x5EED)
         self.points: list[str] = []
+        self.at_point: Callable[[str], None] = _go_on
+        """Called at each of them: a simulation's place for dying there."""
 
     def now_ns(self) -> int:
         """The simulated wall clock."""
@@ -48,8 +54,9 @@ class SimWorld(World):
         return function(*args)
 
     def reached(self, point: str) -> None:
-        """Note the point."""
+        """Note the point, and whatever `at_point` does."""
         self.points.append(point)
+        self.at_point(point)
 
 
 def run_seeded(seed: int, main: Callable[[], Awaitable[T]]) -> T:
