@@ -1,5 +1,6 @@
 """The simulated life of a volume: a fixed set of seeds, a few fresh ones, and that a run is a function of its seed."""
 
+import os
 import random
 import re
 from pathlib import Path
@@ -11,6 +12,10 @@ from zerofs.testing.history import History, SimulationError
 from zerofs.testing.simulation import POINTS, live, simulate
 
 FIXED = range(1, 13)
+
+FRESH = int(os.environ.get("ZEROFS_FRESH_SEEDS", "96"))
+FRESH_PARTS = 8
+"""Tests that share them, so that they run side by side."""
 
 ENGINE = Path(zerofs.lsm.__path__[0])
 
@@ -32,12 +37,13 @@ def test_a_life_that_ends_at_a_named_point_again_and_again(point):
     assert len(died_at) >= 3
 
 
-def test_fresh_seeds():
-    for seed in [random.SystemRandom().randrange(2**31) for _ in range(5)]:
+@pytest.mark.parametrize("part", range(FRESH_PARTS))
+def test_fresh_seeds(part):
+    for seed in [random.SystemRandom().randrange(2**31) for _ in range(FRESH // FRESH_PARTS)]:
         try:
             simulate(seed, operations=100)
         except BaseException:
-            print(f"replay with: make sim SEED={seed}")
+            print(f"replay with: python -m zerofs.testing.simulation --seed {seed} --operations 100")
             raise
 
 
