@@ -52,7 +52,8 @@ def _bytes_of(value: Value, node: Inode, index: int) -> bytes | bytearray:
     raise CorruptionError(f"inode {node.number}: chunk {index} holds {type(value).__name__}")
 
 
-def _require_hole(node: Inode, index: int) -> None:
+def require_hole(node: Inode, index: int) -> None:
+    """Raise CorruptionError for a missing chunk of a file that has no holes: that is lost data."""
     if node.allocated == chunks_of(node.size):
         raise CorruptionError(f"inode {node.number}: chunk {index} is missing, and the file has no holes")
 
@@ -76,7 +77,7 @@ def assemble(node: Inode, offset: int, size: int, values: list[Value | None]) ->
     for piece, value in zip(pieces(offset, size), values, strict=True):
         wanted = piece.stop - piece.start
         if value is None:
-            _require_hole(node, piece.chunk)
+            require_hole(node, piece.chunk)
             parts.append(bytes(wanted))
             continue
         part = _bytes_of(value, node, piece.chunk)[piece.start : piece.stop]
@@ -114,7 +115,7 @@ async def existing(engine: Engine, node: Inode, offset: int, size: int) -> dict[
         if value is not None:
             found[index] = value
         elif dense:
-            _require_hole(node, index)
+            require_hole(node, index)
     return found
 
 
@@ -171,7 +172,7 @@ async def kept_by_cut(engine: Engine, node: Inode, size: int) -> tuple[Value | N
     if size % CHUNK_SIZE:
         last = await engine.get(chunk_key(node.number, kept - 1))
         if last is None and dense:
-            _require_hole(node, kept - 1)
+            require_hole(node, kept - 1)
     if dense:
         return last, kept
     if kept < known - kept:

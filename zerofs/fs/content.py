@@ -4,7 +4,7 @@ A file of at most INLINE_LIMIT bytes stands in the row, a larger one in chunks; 
 functions only read; staging functions never wait. Times, privileges, quota and commits are the verbs'.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from zerofs.errors import CorruptionError
@@ -15,6 +15,7 @@ from zerofs.fs.format.records import INLINE_LIMIT, Inode, chunks_of
 from zerofs.fs.locks import InodeLocks
 from zerofs.fs.ports import Engine, KeyRange, Row, Value
 from zerofs.fs.usage import charge, charge_for
+from zerofs.lsm.chunk import Shared
 from zerofs.units import CHUNK_SIZE
 
 _UNLOCKED_READS = 3
@@ -76,6 +77,27 @@ def stage_write(
         found = _spill(rows, node, rewritten=offset < CHUNK_SIZE)
     node.allocated += chunks.stage_write(rows, node, offset, data, found)
     node.size = max(node.size, end)
+    node.version += 1
+
+
+def require_no_loss(node: Inode, first: int, values: Sequence[object]) -> None:
+    """Raise CorruptionError when one of the chunks from index `first` on is None in a file without holes."""
+    for index, value in enumerate(values, first):
+        if value is None:
+            chunks.require_hole(node, index)
+
+
+def stage_share(
+    rows: list[Row], node: Inode, first: int, values: Sequence[Shared | bytes | None], found: Mapping[int, Value]
+) -> None:
+    """Put whole chunks, from index `first` on, in the place of what was `found` there; None is a hole."""
+    if node.size <= INLINE_LIMIT:
+        found = _spill(rows, node, rewritten=first == 0)
+    for index, value in enumerate(values, first):
+        if value is not None or index in found:
+            rows.append((chunk_key(node.number, index), value))
+        node.allocated += (value is not None) - (index in found)
+    node.size = max(node.size, (first + len(values)) * CHUNK_SIZE)
     node.version += 1
 
 

@@ -17,7 +17,7 @@ from zerofs.fs import mounting, writeback
 from zerofs.fs.access import Caller
 from zerofs.fs.attributes import AttributeChanges, Attributes, DirectoryEntry, FilesystemStatistics
 from zerofs.fs.context import Context
-from zerofs.fs.ops import attr, create, directory, io, link, lookup, remove, rename, xattr
+from zerofs.fs.ops import attr, copy, create, directory, io, link, lookup, remove, rename, xattr
 from zerofs.fs.options import FilesystemOptions
 from zerofs.fs.ports import Engine
 from zerofs.fs.renewal import Read, Renewals
@@ -214,6 +214,11 @@ class Filesystem:
     async def write(self, handle: int, offset: int, data: bytes | memoryview, keep_times: bool = False) -> int:
         """Put all of `data` at `offset`, or nothing; its length. `keep_times`: the caller sets the times itself."""
         return await io.write(self._ctx, handle, offset, data, keep_times=keep_times)
+
+    @_raises_fs_error
+    async def copy_range(self, source: int, source_offset: int, target: int, target_offset: int, size: int) -> int:
+        """Copy up to `size` bytes between two handles; how many, often fewer. See `ops.copy`."""
+        return await copy.copy_range(self._ctx, source, source_offset, target, target_offset, size)
 
     @_raises_fs_error
     async def flush(self, handle: int) -> None:

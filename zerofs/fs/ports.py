@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
+from zerofs.lsm.chunk import Shared
+
 T = TypeVar("T")
 
 
@@ -17,7 +19,7 @@ class Deferred(Protocol):
 Value = bytes | Deferred
 """`get` gives the live object back as long as no cut has taken it, and bytes from then on."""
 
-Row = tuple[bytes, Value | None]
+Row = tuple[bytes, Value | Shared | None]
 """A key and what to put there; None deletes."""
 
 KeyRange = tuple[bytes, bytes]
@@ -50,6 +52,10 @@ class Engine(Protocol):
 
     async def multi_get(self, keys: Sequence[bytes]) -> Sequence[Value | None]:
         """The newest value of each key as of the call, in the order of the keys."""
+        ...
+
+    async def shareable(self, keys: Sequence[bytes]) -> Sequence[Shared | bytes | None]:
+        """What to put under other chunk keys so that they have what these have. Commit it before any await."""
         ...
 
     async def contains(self, key: bytes) -> bool:

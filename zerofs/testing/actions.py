@@ -79,6 +79,22 @@ async def write(fs: Filesystem, path: bytes, offset: int, data: bytes, *, create
             fs.forget(attributes.inode, 1)
 
 
+async def copy(fs: Filesystem, path: bytes, other: bytes, place: int, size: int) -> None:
+    """Copy the beginning of a file into another one with one call, which can take that much."""
+    handles = []
+    try:
+        for each, flags in ((path, os.O_RDONLY), (other, os.O_RDWR)):
+            async with _parent(fs, each) as (parent, name):
+                inode = (await fs.lookup(ROOT, parent, name)).inode
+                fs.forget(inode, 1)
+                handles.append(await fs.open(ROOT, inode, flags))
+        copied = await fs.copy_range(handles[0], 0, handles[1], place, size)
+        assert copied == size, f"{copied} of {size} bytes copied"
+    finally:
+        for handle in handles:
+            await fs.release(handle)
+
+
 async def truncate(fs: Filesystem, path: bytes, size: int) -> None:
     """Give a file another size."""
     async with _parent(fs, path) as (parent, name):

@@ -17,6 +17,7 @@ import trio
 
 from zerofs.errors import ClosedError, FencedError, ObjectStoreError, ZerofsError
 from zerofs.fs.ports import Deferred, KeyRange, Row, Value
+from zerofs.lsm.chunk import Shared
 from zerofs.units import CHUNK_SIZE
 
 T = TypeVar("T")
@@ -73,6 +74,7 @@ class FakeEngine:
             for key in self._keys(start, stop):
                 self._put(key, None)
         for key, value in rows:
+            assert not isinstance(value, Shared), "this engine shares nothing"
             self._put(key, value)
 
     def _put(self, key: bytes, value: Value | None) -> None:
@@ -118,6 +120,11 @@ class FakeEngine:
             self.calls.append("multi_get")
             await self._answer(keys)
         return values
+
+    async def shareable(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See the port. Nothing is shared: everything is given as it is."""
+        values = await self.multi_get(keys)
+        return [value if value is None or isinstance(value, bytes) else value.encode() for value in values]
 
     async def contains(self, key: bytes) -> bool:
         """See the port."""

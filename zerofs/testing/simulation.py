@@ -207,7 +207,7 @@ class Simulation:
         directory = rng.choice(DIRECTORIES)
         path = actions.join(directory, rng.choice(NAMES))
         other = actions.join(rng.choice(DIRECTORIES), rng.choice(NAMES))
-        kind = rng.choice(["write", "write", "write", "truncate", "unlink", "rename", "mkdir", "rmdir"])
+        kind = rng.choice(["write", "write", "write", "copy", "copy", "truncate", "unlink", "rename", "mkdir", "rmdir"])
         after = dict(now)
         if directory and directory + b"/" not in now and kind not in ("mkdir", "rmdir"):
             kind = "mkdir"
@@ -216,6 +216,15 @@ class Simulation:
             old = now.get(path, b"").ljust(offset, b"\0")
             after[path] = old[:offset] + data + old[offset + len(data) :]
             await self._attempt(after, actions.write(fs, path, offset, data, create=path not in now))
+        elif kind == "copy" and path in now and other in now and path != other and now[path]:
+            # Whole chunks, which are shared, or the first bytes, which are copied.
+            place, size = (
+                rng.choice([0, CHUNK_SIZE]),
+                len(now[path]) // CHUNK_SIZE * CHUNK_SIZE or min(len(now[path]), 900),
+            )
+            old = now[other].ljust(place, b"\0")
+            after[other] = old[:place] + now[path][:size] + old[place + size :]
+            await self._attempt(after, actions.copy(fs, path, other, place, size))
         elif kind == "truncate" and path in now:
             size = rng.choice([0, 7, 2000, CHUNK_SIZE + 5])
             after[path] = now[path][:size].ljust(size, b"\0")
