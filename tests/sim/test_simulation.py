@@ -13,7 +13,7 @@ from zerofs.testing.simulation import POINTS, live, simulate
 
 FIXED = range(1, 13)
 
-FRESH = int(os.environ.get("ZEROFS_FRESH_SEEDS", "96"))
+FRESH = int(os.environ.get("ZEROFS_FRESH_SEEDS", "64"))
 FRESH_PARTS = 8
 """Tests that share them, so that they run side by side."""
 
@@ -31,8 +31,13 @@ def test_every_named_crash_window_of_the_engine_is_simulated():
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_life_that_ends_at_a_named_point_again_and_again(point):
-    died_at = [place for seed in range(1, 4) for place in live(seed, point=point)[1]]
+def test_a_life_that_ends_at_a_named_point(point):
+    """Whether a seed comes to the point changes with the code; that a few of them do, must not."""
+    died_at = []
+    for seed in range(1, 21):
+        died_at += live(seed, point=point)[1]
+        if len(died_at) >= 3:
+            break
     assert set(died_at) == {point}
 
 

@@ -2,13 +2,12 @@
 
     python -m zerofs.testing.simulation --seed 7 [--rounds 6] [--operations 60]
 
-One round: open the volume through an unreliable connection, do random operations, let it merge, repack and collect, and
-either close it, or die somewhere in the middle, at any time or at a named point of the engine, or have it stolen by a
-second writer. A plain model follows along. What
-is found at the next opening must be a state that the model was in, at or after the last fsync that was acknowledged: a
-prefix (P2, P3). The store must always hold together, its registers must equal a recount, and after the last round
-nothing may be left that nobody refers to. Everything, also the digest that is printed at the end, is a function of the
-seed.
+One round: open the volume through an unreliable connection, which now and then is cut for a while, do random
+operations, let it merge, repack and collect, and either close it, or die somewhere in the middle, at any time or at a
+named point of the engine, or have it stolen by a second writer. A plain model follows along. What is found at the next
+opening must be a state that the model was in, at or after the last fsync that was acknowledged: a prefix (P2, P3). The
+store must always hold together, its registers must equal a recount, and after the last round nothing may be left that
+nobody refers to. Everything, also the digest that is printed at the end, is a function of the seed.
 """
 
 import argparse
@@ -125,6 +124,8 @@ class Simulation:
         fate = self.rng.random()
         stolen: list[State] = []
         async with trio.open_nursery() as thieves:
+            if self.rng.random() < 0.3:
+                thieves.start_soon(self._cut_off_for_a_while, store)
             with trio.CancelScope() as life:
                 if self._point or fate < 0.25:
                     self._die_at_a_point(store, life)
@@ -149,6 +150,13 @@ class Simulation:
         await trio.sleep(self.rng.random() * 4)
         store.crash()
         life.cancel()
+
+    async def _cut_off_for_a_while(self, store: FaultyStore) -> None:
+        """A partition: shorter than the retries of a request, or longer than a sync waits."""
+        await trio.sleep(self.rng.random() * 4)
+        store.partitioned = True
+        await trio.sleep(self.rng.random() * self.rng.choice([2, 60]))
+        store.partitioned = False
 
     def _die_at_a_point(self, store: FaultyStore, life: trio.CancelScope) -> None:
         """Let the end come at one of the next times that the engine reaches a point. It may never reach it."""
