@@ -9,7 +9,7 @@ import pytest
 
 from tests.mount import journal
 from tests.mount.harness import TINY, Lab
-from tests.mount.hosts import is_mounted
+from tests.mount.hosts import is_mounted, wait_for
 from tests.mount.stores import BucketStore
 from tests.mount.working import STRICT, check_moment, check_prefixes, steps_noted, wait_for_fsyncs, working
 
@@ -75,6 +75,7 @@ def wait_until_shut_out(mount, chance, work):
         work.close()
         return
     work.close()
-    assert mount.status()["state"] == "fenced"
+    # It learns of it at its next sync. A write that came before, to a chunk that the winner has collected, is lost.
+    wait_for(lambda: mount.status()["state"] == "fenced", "the mount to see that it was fenced")
     assert mount.umount(check=False).returncode == FENCED
     assert mount.foreground.wait() == FENCED
