@@ -11,7 +11,7 @@ a docstring says otherwise; `local` translates them.
 import contextlib
 import errno
 import fcntl
-import mmap
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,13 +32,8 @@ FILE_MODE = 0o600
 _IOV_MAX = 1024
 """Pieces that one writev() takes: Linux has had this limit for ever, POSIX allows less but nobody does it."""
 
-DIRECT_FROM_BYTES = 4 * MIB
-"""Larger files are written past the page cache."""
-
-DIRECT_BUFFER_BYTES = MIB
-"""Small enough to stay in the processor's cache while it is filled and written again and again."""
-
-BLOCK_BYTES = 4096
+WRITE_BYTES = MIB
+"""Most that one writev() is given: with 4 MiB each byte costs the kernel three times the processor (decision 0015)."""
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -47,10 +42,11 @@ def write_all(
     descriptor: int, pieces: Sequence[Piece], writev: Callable[[int, Sequence[memoryview]], int] = os.writev
 ) -> None:
     """Write the pieces one after the other, without joining them, however little each writev() takes."""
-    rest = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
+    whole = (memoryview(piece).cast("B") for piece in pieces if len(piece))
+    rest = [view[start : start + WRITE_BYTES] for view in whole for start in range(0, len(view), WRITE_BYTES)]
     first = 0
     while first < len(rest):
-        written = writev(descriptor, rest[first : first + _IOV_MAX])
+        written = writev(descriptor, rest[first : first + _run_length(rest, first)])
         while first < len(rest) and written >= len(rest[first]):
             written -= len(rest[first])
             first += 1
@@ -58,57 +54,15 @@ def write_all(
             rest[first] = rest[first][written:]
 
 
-def write_direct(descriptor: int, pieces: Sequence[Piece]) -> bool:
-    """Write the pieces to an empty file, past the page cache; False, and it is empty, if that is impossible here.
-
-    Most of what a buffered write costs is the copy into fresh pages, and those pages would hold nothing but sealed
-    bytes that are read again, if ever, through our own caches. Direct writes want memory, offsets and lengths in whole
-    blocks: so the pieces go through one aligned buffer, and the padding of the last block is cut off again.
-    """
-    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
-        os.truncate(descriptor, _write_blocks(descriptor, pieces))
-    except OSError as exc:
-        if exc.errno != errno.EINVAL:
-            raise
-        # Refused at the flag, at the first write, or at the last one: a disk with larger blocks.
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.ftruncate(descriptor, 0)
-        return False
-    finally:
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
-    return True
-
-
-def _write_blocks(descriptor: int, pieces: Sequence[Piece]) -> int:
-    """The pieces, and zeros to the end of the last block. Returns how many bytes the pieces are."""
-    # Unmapped when nobody refers to it any more: closing it would fail where an error's traceback still does.
-    buffer = mmap.mmap(-1, DIRECT_BUFFER_BYTES)
-    size, filled, total = len(buffer), 0, 0
-    for piece in pieces:
-        rest = memoryview(piece).cast("B")
-        total += len(rest)
-        while rest:
-            taken = min(len(rest), size - filled)
-            buffer[filled : filled + taken] = rest[:taken]
-            rest, filled = rest[taken:], filled + taken
-            if filled == size:
-                _write_block_run(descriptor, buffer, size)
-                filled = 0
-    if filled:
-        padded = -(-filled // BLOCK_BYTES) * BLOCK_BYTES
-        buffer[filled:padded] = bytes(padded - filled)
-        _write_block_run(descriptor, buffer, padded)
-    return total
-
-
-def _write_block_run(descriptor: int, buffer: mmap.mmap, size: int) -> None:
-    with memoryview(buffer) as view:
-        written = 0
-        while written < size:
-            # Short only where the disk is full or a signal came, and then in whole blocks.
-            written += os.write(descriptor, view[written:size])
+def _run_length(pieces: Sequence[memoryview], first: int) -> int:
+    """How many pieces from `first` on are one writev()."""
+    size = count = 0
+    for piece in itertools.islice(pieces, first, first + _IOV_MAX):
+        size += len(piece)
+        if count and size > WRITE_BYTES:
+            break
+        count += 1
+    return count
 
 
 def fsync_directory(path: Path) -> None:
@@ -218,8 +172,7 @@ def stage(root: Path, pieces: Sequence[Piece], unique: str, mtime_ns: int) -> It
     with _scratch(root) as folder:
         descriptor = _create_locked(folder, name)
         try:
-            if sum(map(len, pieces)) < DIRECT_FROM_BYTES or not write_direct(descriptor, pieces):
-                write_all(descriptor, pieces)
+            write_all(descriptor, pieces)
             os.utime(descriptor, ns=(mtime_ns, mtime_ns))
             os.fsync(descriptor)
             yield Staged(folder, name, descriptor)

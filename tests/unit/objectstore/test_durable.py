@@ -56,85 +56,30 @@ def test_pieces_are_bytes_whatever_their_type(tmp_path):
     assert (tmp_path / "file").read_bytes() == b"12345678x"
 
 
-@pytest.fixture
-def direct(tmp_path):
-    """Writes pieces to a new file past the page cache; says aloud where the filesystem cannot."""
-
-    def write(pieces):
-        with (tmp_path / "direct").open("wb", buffering=0) as file:
-            if not durable.write_direct(file.fileno(), pieces):
-                pytest.skip(f"NOT TESTED: the filesystem of {tmp_path} has no direct writes")
-            assert not fcntl.fcntl(file.fileno(), fcntl.F_GETFL) & os.O_DIRECT
-        return (tmp_path / "direct").read_bytes()
-
-    return write
-
-
 @pytest.mark.parametrize(
     "sizes",
-    [
-        [0],
-        [1],
-        [durable.BLOCK_BYTES],
-        [durable.BLOCK_BYTES - 1, 2, 0, durable.BLOCK_BYTES],
-        [durable.DIRECT_BUFFER_BYTES],
-        [48, *[32813] * 100, 5],
-        [durable.DIRECT_BUFFER_BYTES * 2 + 17],
-    ],
+    [[0], [durable.WRITE_BYTES], [durable.WRITE_BYTES + 1], [48, *[32813] * 100, 5], [7, durable.WRITE_BYTES * 2 + 17]],
     ids=lambda sizes: f"{len(sizes)}-pieces-{sum(sizes)}-bytes",
 )
-def test_a_direct_write_is_what_a_buffered_one_is(direct, sizes):
-    pieces = [os.urandom(size) for size in sizes]
-    assert direct(pieces) == b"".join(pieces)
+def test_no_call_is_given_more_than_the_kernel_takes_cheaply(tmp_path, sizes):
+    pieces, given_sizes = [os.urandom(size) for size in sizes], []
+
+    def writev(descriptor, buffers):
+        given_sizes.append(sum(map(len, buffers)))
+        return os.writev(descriptor, buffers)
+
+    with (tmp_path / "file").open("wb") as file:
+        durable.write_all(file.fileno(), pieces, writev)
+    assert (tmp_path / "file").read_bytes() == b"".join(pieces)
+    assert all(size <= durable.WRITE_BYTES for size in given_sizes)
 
 
-def test_direct_writes_take_pieces_of_any_type(direct):
-    wide = memoryview(bytearray(b"12345678")).cast("I")
-    assert direct([wide, bytearray(b"x"), b""]) == b"12345678x"
-
-
-@pytest.mark.parametrize("refusing", ["the flag", "the first write"])
-def test_where_direct_writes_are_refused_the_file_is_written_all_the_same(root, monkeypatch, refusing):
-    def refuse(*arguments):
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-
-    if refusing == "the flag":
-        real = fcntl.fcntl
-        monkeypatch.setattr(
-            fcntl, "fcntl", lambda fd, what, flags=0: refuse() if flags & os.O_DIRECT else real(fd, what, flags)
-        )
-    else:
-        monkeypatch.setattr(durable, "_write_block_run", refuse)
-    pieces = [os.urandom(durable.DIRECT_FROM_BYTES), b"end"]
-    with durable.stage(root, pieces, "unique", 0) as staged:
-        staged.link_to(root / "object")
-    assert (root / "object").read_bytes() == b"".join(pieces)
-
-
-@pytest.mark.parametrize("fails_at", [1, 2, 5])
-def test_a_direct_write_that_is_refused_midway_is_done_again_without(root, monkeypatch, fails_at):
-    """As by a disk whose blocks are larger than ours."""
-    real, calls = os.write, []
-
-    def write(descriptor, data):
-        calls.append(len(data))
-        if len(calls) == fails_at:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return real(descriptor, data)
-
-    monkeypatch.setattr(os, "write", write)
-    body = os.urandom(durable.DIRECT_FROM_BYTES + 77)
-    with durable.stage(root, [body], "unique", 0) as staged:
-        staged.link_to(root / "object")
-    assert (root / "object").read_bytes() == body
-    assert len(calls) == fails_at
-
-
-def test_a_direct_write_that_fails_otherwise_is_an_error(root, monkeypatch):
-    def write(descriptor, data):
+def test_a_full_disk_is_an_error_and_leaves_nothing_behind(root, monkeypatch):
+    def write_all(descriptor, pieces):
+        os.write(descriptor, bytes(4096))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(durable, "write_all", write_all)
     with pytest.raises(OSError, match="No space left"), durable.stage(root, [bytes(5 << 20)], "unique", 0):
         pass
     assert scratch(root) == []
