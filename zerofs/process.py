@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import resource
 import sys
 
@@ -35,3 +36,12 @@ def tune_interpreter() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a process of ours that serves this one.
+
+    Without what zerofs itself is told there: the password may stand in a variable of that name. The rest is what a
+    store may want (AWS, proxies, HOME).
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("ZEROFS_")}

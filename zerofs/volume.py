@@ -18,7 +18,7 @@ from typing import Any
 
 import trio
 
-from zerofs import admission
+from zerofs import admission, workers
 from zerofs.admin import checkpoints
 from zerofs.admission import MEMORY_URL, OpenOptions
 from zerofs.budget import engine_options
@@ -30,8 +30,7 @@ from zerofs.errors import NoVolumeError
 from zerofs.fs.filesystem import Filesystem
 from zerofs.fs.options import FilesystemOptions
 from zerofs.keys.keyring import Keyring
-from zerofs.lsm.compaction.messages import Setup
-from zerofs.lsm.compaction.worker import ChildWorker, InlineWorker, Worker
+from zerofs.lsm.compaction.worker import Worker
 from zerofs.lsm.engine import Engine
 from zerofs.lsm.format.foreign import Foreign
 from zerofs.lsm.format.manifest import WriterInfo
@@ -39,6 +38,7 @@ from zerofs.lsm.manifests import ManifestStore
 from zerofs.lsm.opening import open_engine
 from zerofs.lsm.origins import OpenSource
 from zerofs.lsm.recovery import create_volume
+from zerofs.lsm.sealing.sealer import ThreadSealer
 from zerofs.lsm.storage import Sealers, Storage
 from zerofs.lsm.witness import Witness
 from zerofs.objectstore import probe
@@ -159,7 +159,7 @@ async def open_volume(
     opened_ns = world.monotonic_ns()
     async with (
         _open_storage(settings, password, options, world) as (storage, keyring),
-        _open_engine(storage, _make_worker(storage, keyring, settings), settings, options) as engine,
+        _open_engine(storage, workers.make_worker(storage, keyring, settings), settings, options) as engine,
         _open_filesystem(engine, storage, settings, options) as fs,
     ):
         yield Volume(fs=fs, engine=engine, storage=storage, mountpoint=options.mountpoint, recovered_ns=opened_ns)
@@ -172,7 +172,7 @@ async def open_bare(settings: Settings, password: Secret, options: OpenOptions, 
     """Open a volume without its filesystem, for commands on the whole of it. Closes and raises as `open_volume`."""
     async with (
         _open_storage(settings, password, options, world) as (storage, keyring),
-        _open_engine(storage, _make_worker(storage, keyring, settings), settings, options) as engine,
+        _open_engine(storage, workers.make_worker(storage, keyring, settings), settings, options) as engine,
     ):
         yield engine
 
@@ -245,16 +245,23 @@ async def _open_storage(
         keyring = await admission.unseal_or_create(store, world, password, settings, options)
         try:
             admission.check_place(store.url, keyring, settings, options)
-            async with _open_caches(settings, bucket_id, world, options) as disk_cache:
+            sealers = make_sealers(keyring, settings.filesystem.compression)
+            async with (
+                _open_caches(settings, bucket_id, world, options) as disk_cache,
+                workers.open_chunk_sealer(
+                    ThreadSealer(world, sealers.chunk), keyring, settings, options, metrics
+                ) as chunk_sealer,
+            ):
                 storage = Storage(
                     store=store,
                     world=world,
-                    sealers=make_sealers(keyring, settings.filesystem.compression),
+                    sealers=sealers,
                     volume_id=keyring.volume_id,
                     metrics=metrics,
                     cache_memory_bytes=engine_options(settings).cache_memory_bytes,
                     disk_cache=disk_cache,
                     open_source=_source_opener(settings, world, metrics),
+                    chunk_sealer=chunk_sealer,
                 )
                 async with contextlib.aclosing(storage.origins):
                     yield storage, keyring
@@ -272,21 +279,6 @@ def make_sealers(keyring: Keyring, compression: Compression) -> Sealers:
         wal=keyring.sealer(Purpose.WAL, Kind.WAL, compression),
         manifest=keyring.sealer(Purpose.MANIFEST, Kind.MANIFEST, compression),
     )
-
-
-def _make_worker(storage: Storage, keyring: Keyring, settings: Settings) -> Worker:
-    """Who merges runs: a process of its own, unless the volume is in this one's memory."""
-    if storage.store.url == MEMORY_URL:
-        return InlineWorker(storage)
-    setup = Setup(
-        url=settings.storage.url,
-        s3=settings.aws,
-        volume_id=keyring.volume_id,
-        subkeys=keyring.subkeys(Purpose.BLOCKS),
-        current=keyring.current,
-        compression=settings.filesystem.compression,
-    )
-    return ChildWorker(setup, storage.metrics)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ over raise `CorruptionError` before memory is allocated for them.
 """
 
 import struct
+from functools import lru_cache
 
 from zerofs.errors import CorruptionError
 
@@ -87,6 +88,17 @@ class Reader:
             raise CorruptionError(f"{self._what}: {self.remaining()} bytes left over")
 
 
+@lru_cache(maxsize=4096)
+def _uvarint(value: int) -> bytes:
+    """A LEB128 integer. Cached: lengths are mostly the same few."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append((value & 0x7F) | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
 class Writer:
     """Collects fields; `getvalue` returns them joined. The caller keeps values within their field's width."""
 
@@ -117,12 +129,7 @@ class Writer:
 
     def uvarint(self, value: int) -> "Writer":
         """A LEB128 integer."""
-        out = bytearray()
-        while value >= 0x80:
-            out.append((value & 0x7F) | 0x80)
-            value >>= 7
-        out.append(value)
-        self._parts.append(bytes(out))
+        self._parts.append(_uvarint(value))
         return self
 
     def raw(self, data: bytes) -> "Writer":

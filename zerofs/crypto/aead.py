@@ -97,6 +97,14 @@ class Aead:
         cipher, inner_nonce = self._inner(nonce)
         return cipher.encrypt(inner_nonce, text, aad)
 
+    def seal_into(self, target: memoryview, nonce: BytesLike, text: BytesLike, aad: BytesLike) -> None:
+        """As `seal`, written over `target`, which is exactly as long and does not overlap `text`.
+
+        Raises ValueError otherwise (a bug of the caller).
+        """
+        cipher, inner_nonce = self._inner(nonce)
+        cipher.encrypt_into(inner_nonce, text, aad, target)
+
     def open(self, nonce: BytesLike, ciphertext: BytesLike, aad: BytesLike) -> bytes:
         """The text of a ciphertext ‖ tag.
 

@@ -15,7 +15,7 @@ from zerofs.lsm.chunk import Chunk
 from zerofs.lsm.format.pointer import IN_SST, Pointer
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.origins import Origin
-from zerofs.lsm.sealing import open_chunks
+from zerofs.lsm.sealing.work import open_chunks
 from zerofs.lsm.sst import disk_key
 from zerofs.lsm.storage import Storage
 from zerofs.transform.frame import Sealer, frame_nonce

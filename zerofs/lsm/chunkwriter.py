@@ -18,13 +18,14 @@ from zerofs.lsm.format.pointer import IN_SST, NONCE_SIZE, Pointer
 from zerofs.lsm.format.sst import DirectoryEntry, encode_directory, place
 from zerofs.lsm.names import SstNames
 from zerofs.lsm.options import LsmOptions
-from zerofs.lsm.sealing import seal_chunks
 from zerofs.lsm.signal import Signal
 from zerofs.lsm.storage import Storage
 from zerofs.units import CHUNK_SIZE
 from zerofs.world import Lane
 
-SEAL_JOBS_MAX = 2
+SEAL_JOBS_MAX = 4
+"""Batches that are sealed at one time: more than there are processors, so that whoever seals finds the next one ready
+while the loop is busy with requests."""
 
 
 class ChunkWriter:
@@ -60,7 +61,7 @@ class ChunkWriter:
         self._queue.append(chunk)
         self._count_queued(chunk, 1)
         self.pending_bytes += chunk.size
-        if self._enough_queued():
+        if len(self._sealing) < SEAL_JOBS_MAX and self._enough_queued():
             self._pump()
 
     def hold(self, pointer: Pointer) -> None:
@@ -202,7 +203,7 @@ class ChunkWriter:
         storage = self._storage
         nonces = storage.nonces(len(batch))
         texts = [chunk.data or b"" for chunk in batch]
-        frames = await storage.world.offload(Lane.CPU, seal_chunks, storage.sealers.chunk, texts, nonces)
+        frames = await storage.chunk_sealer.seal(texts, nonces)
         for index, (chunk, frame) in enumerate(zip(batch, frames, strict=True)):
             chunk.frame = frame
             chunk.nonce = nonces[index * NONCE_SIZE : (index + 1) * NONCE_SIZE]

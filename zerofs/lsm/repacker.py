@@ -20,7 +20,7 @@ from zerofs.lsm.format.sst import DirectoryEntry
 from zerofs.lsm.lookup import Found, Lookup
 from zerofs.lsm.names import SstNames
 from zerofs.lsm.options import LsmOptions
-from zerofs.lsm.sealing import open_chunks, seal_chunks
+from zerofs.lsm.sealing.work import open_chunks, seal_chunks
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.versions import Versions
 from zerofs.transform.frame import frame_nonce

@@ -10,7 +10,7 @@ from zerofs.lsm.format.rows import Row, Rows, decode_rows
 from zerofs.lsm.format.sst import MAX_BLOCK_SIZE, MAX_INDEX_SIZE, SstIndex, decode_index, place
 from zerofs.lsm.origins import Origin
 from zerofs.lsm.ranges import KeyRanges
-from zerofs.lsm.sealing import nonces_needed, seal_meta_sst
+from zerofs.lsm.sealing.work import nonces_needed, seal_meta_sst
 from zerofs.lsm.storage import Storage
 from zerofs.transform.frame import Sealer
 from zerofs.world import Lane

@@ -32,6 +32,7 @@ from zerofs.lsm.format.rows import Rows
 from zerofs.lsm.format.sst import SstIndex
 from zerofs.lsm.origins import OpenSource, Origin, Origins
 from zerofs.lsm.outage import Outage
+from zerofs.lsm.sealing.sealer import ChunkSealer, ThreadSealer
 from zerofs.objectstore.api import ObjectStore
 from zerofs.objectstore.conditional import create
 from zerofs.telemetry.metrics import Metrics
@@ -81,11 +82,16 @@ class Storage:
         disk_cache: DiskCache | None = None,
         open_source: OpenSource | None = None,
         origins: Origins | None = None,
+        chunk_sealer: ChunkSealer | None = None,
     ) -> None:
-        """`open_source` opens what a clone reads of other volumes; `origins`: those of another storage, shared."""
+        """`open_source` opens what a clone reads of other volumes; `origins`: those of another storage, shared.
+
+        `chunk_sealer` seals batches of chunks as `sealers.chunk` does, which without it threads do.
+        """
         self.store = store
         self.world = world
         self.sealers = sealers
+        self.chunk_sealer: ChunkSealer = chunk_sealer or ThreadSealer(world, sealers.chunk)
         self.volume_id = volume_id
         self.metrics = metrics
         self.disk_cache = disk_cache

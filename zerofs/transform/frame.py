@@ -22,7 +22,7 @@ from zerofs.crypto import aead
 from zerofs.crypto.aead import Aead, BytesLike
 from zerofs.errors import CorruptionError
 from zerofs.ids import VOLUME_ID_SIZE, KeyId
-from zerofs.transform.compression import Compression, compress, decompress
+from zerofs.transform.compression import Codec, Compression, compress, decompress
 
 KEY_ID_SIZE = 4
 CLEAR_SIZE = KEY_ID_SIZE + aead.NONCE_SIZE
@@ -96,6 +96,24 @@ class Sealer:
         packed_id, aad, cipher = self._current
         codec, packed = compress(text, self._compression)
         return b"".join((packed_id, nonce, cipher.seal(nonce, _CODEC_BYTES[codec] + packed, aad + place)))
+
+    def seal_into(self, target: memoryview, room: memoryview, place: bytes, nonce: bytes) -> int:
+        """As `seal`, written to the start of `target`; returns the frame's length. Copies nothing that does not shrink.
+
+        `room` is a byte to spare, which is overwritten, and then the text. `target` has room for the text and
+        FRAME_OVERHEAD, and does not overlap it.
+        """
+        packed_id, aad, cipher = self._current
+        codec, packed = compress(room[CODEC_SIZE:], self._compression)
+        if codec == Codec.NONE:
+            room[0] = codec
+            plain: BytesLike = room
+        else:
+            plain = _CODEC_BYTES[codec] + packed
+        size = CLEAR_SIZE + len(plain) + aead.TAG_SIZE
+        target[:CLEAR_SIZE] = packed_id + nonce
+        cipher.seal_into(target[CLEAR_SIZE:size], nonce, plain, aad + place)
+        return size
 
     def open(self, frame: BytesLike, place: bytes, limit: int) -> bytes:
         """The text of `frame`, at most `limit` bytes.

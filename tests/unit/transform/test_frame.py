@@ -1,5 +1,6 @@
 import copy
 import pickle
+import random
 
 import pytest
 from hypothesis import given
@@ -40,6 +41,29 @@ def test_round_trip(text, place, nonce, kind, compression, key_id):
     assert frame_nonce(frame) == nonce
     assert frame[:4] == key_id.to_bytes(4, "little")
     assert make(kind=kind).open(frame, place, len(text)) == text
+
+
+@given(
+    text=st.one_of(st.binary(max_size=3000), st.integers(16_000, 33_000).map(random.Random(7).randbytes)),
+    place=st.binary(max_size=60),
+    nonce=st.binary(min_size=24, max_size=24),
+    compression=st.sampled_from(SETTINGS),
+)
+def test_sealing_into_a_buffer_makes_the_same_frame(text, place, nonce, compression):
+    sealer = make(compression=compression)
+    room, target = bytearray(b"?" + text), bytearray(b"?" * (len(text) + FRAME_OVERHEAD + 3))
+    size = sealer.seal_into(memoryview(target), memoryview(room), place, nonce)
+    assert target[:size] == sealer.seal(text, place, nonce)
+    assert target[size:] == b"?" * (len(target) - size)
+    assert room[1:] == text
+
+
+@pytest.mark.parametrize("missing", [1, 44, 45])
+def test_a_buffer_that_is_too_small_is_a_bug(missing):
+    text = random.Random(7).randbytes(20_000)
+    target = memoryview(bytearray(len(text) + FRAME_OVERHEAD - missing))
+    with pytest.raises(ValueError, match=r"."):
+        make().seal_into(target, memoryview(bytearray(b"?" + text)), b"", NONCE)
 
 
 @pytest.mark.parametrize("convert", [bytes, bytearray, memoryview])

@@ -7,7 +7,6 @@ process is left that could still write an object, so the writer may let its name
 """
 
 import logging
-import os
 import subprocess
 import sys
 from typing import Protocol
@@ -21,6 +20,7 @@ from zerofs.lsm.compaction.merge import compact
 from zerofs.lsm.compaction.messages import Answer, Setup, decode_answer, encode_job, encode_setup
 from zerofs.lsm.compaction.pipe import Pipe
 from zerofs.lsm.storage import Storage
+from zerofs.process import child_environment
 from zerofs.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -87,8 +87,6 @@ class _Child:
     @classmethod
     async def spawn(cls, setup: Setup) -> "_Child":
         """Start a process and send it the setup. Raises WorkerDiedError."""
-        # The password may stand in a variable of this name; the rest is what a store may want (AWS, proxies, HOME).
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ZEROFS_")}
         try:
             with trio.CancelScope(shield=True):  # a process must not come into being behind our back
                 process = await trio.lowlevel.open_process(
@@ -96,7 +94,7 @@ class _Child:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     start_new_session=True,
-                    env=environment,
+                    env=child_environment(),
                 )
         except OSError as error:
             raise WorkerDiedError(f"the compaction worker cannot be started: {error.strerror or error}") from error

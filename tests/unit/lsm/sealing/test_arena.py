@@ -1,0 +1,88 @@
+import contextlib
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.lsm.sealing.kit import make_nonces, make_sealer
+from zerofs.lsm.sealing.arena import SLOT_SIZE, Arena
+from zerofs.lsm.sealing.work import seal_chunks
+from zerofs.units import CHUNK_SIZE, MIB
+
+
+@pytest.fixture
+def arena():
+    with contextlib.closing(Arena.create(3)) as arena:
+        yield arena
+
+
+TEXTS = st.one_of(st.binary(max_size=3000), st.integers(0, CHUNK_SIZE).map(os.urandom), st.just(bytes(CHUNK_SIZE)))
+
+
+@given(batches=st.lists(st.lists(TEXTS, max_size=12), min_size=1, max_size=3))
+def test_frames_are_those_that_a_thread_makes(batches):
+    with contextlib.closing(Arena.create(3)) as arena:
+        sealer = make_sealer()
+        nonces = [make_nonces(texts) for texts in batches]
+        for slot, texts in enumerate(batches):
+            arena.put(slot, texts, nonces[slot])
+        for slot, texts in enumerate(batches):
+            arena.seal(slot, len(texts), sealer)
+        for slot, texts in enumerate(batches):
+            assert arena.take(slot, texts) == seal_chunks(sealer, texts, nonces[slot])
+
+
+def test_both_sides_see_the_same_memory(arena):
+    texts = [b"one", b"two" * 10_000]
+    nonces = make_nonces(texts)
+    with contextlib.closing(Arena(os.dup(arena.descriptor))) as other:
+        arena.put(1, texts, nonces)
+        other.seal(1, len(texts), make_sealer())
+    assert arena.take(1, texts) == seal_chunks(make_sealer(), texts, nonces)
+
+
+@pytest.mark.parametrize(
+    ("texts", "fits"),
+    [
+        ([], True),
+        ([os.urandom(CHUNK_SIZE)] * 32, True),
+        ([os.urandom(CHUNK_SIZE)] * 32 + [os.urandom(CHUNK_SIZE - 1)], True),
+        ([os.urandom(512)] * 2049, True),
+        ([os.urandom(CHUNK_SIZE)] * 37, False),
+        ([b"x"] * MIB, False),
+    ],
+    ids=["none", "32 chunks", "33 chunks", "2049 parts", "37 chunks", "a million bytes"],
+)
+def test_what_a_slot_holds(arena, texts, fits):
+    """The first four are all that a chunk writer may ask for; incompressible, so the frames are as large as can be."""
+    assert Arena.holds(texts) == fits
+    if fits:
+        nonces = make_nonces(texts)
+        before = bytes(arena._view[2 * SLOT_SIZE :])
+        arena.put(1, texts, nonces)
+        arena.seal(1, len(texts), make_sealer())
+        assert arena.take(1, texts) == seal_chunks(make_sealer(), texts, nonces)
+        assert bytes(arena._view[2 * SLOT_SIZE :]) == before
+
+
+@pytest.mark.parametrize("size", [0, 3 + 46, 1 << 31])
+def test_frames_of_impossible_sizes_are_refused(arena, size):
+    arena.put(0, [b"abc"], make_nonces([b"abc"]))
+    arena.seal(0, 1, make_sealer())
+    arena._view[:4] = size.to_bytes(4, "little")
+    with pytest.raises(ValueError, match="impossible"):
+        arena.take(0, [b"abc"])
+
+
+def test_the_memory_has_no_name_and_cannot_be_cut(arena):
+    assert not os.get_inheritable(arena.descriptor)
+    for size in (0, 100 * MIB):
+        with pytest.raises(PermissionError):
+            os.ftruncate(arena.descriptor, size)
+
+
+def test_closing_twice_is_closing_once():
+    arena = Arena.create(1)
+    arena.close()
+    arena.close()

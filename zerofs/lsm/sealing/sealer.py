@@ -1,0 +1,28 @@
+"""Who seals batches of chunks: the port, and the threads that always can."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from zerofs.lsm.sealing.work import seal_chunks
+from zerofs.transform.frame import Sealer
+from zerofs.world import Lane, World
+
+
+class ChunkSealer(Protocol):
+    """Makes frames of chunks, for any number of callers at a time."""
+
+    async def seal(self, texts: Sequence[bytes], nonces: bytes) -> list[bytes]:
+        """A frame for each of `texts`, in their order. `nonces`: as many fresh nonces, joined."""
+        ...
+
+
+class ThreadSealer:
+    """Seals in the threads of its world."""
+
+    def __init__(self, world: World, sealer: Sealer) -> None:
+        self._world = world
+        self._sealer = sealer
+
+    async def seal(self, texts: Sequence[bytes], nonces: bytes) -> list[bytes]:
+        """See ChunkSealer."""
+        return await self._world.offload(Lane.CPU, seal_chunks, self._sealer, texts, nonces)
