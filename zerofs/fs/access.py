@@ -126,6 +126,10 @@ def mode_after_chmod(caller: Caller, mode: int, gid: int) -> int:
     return mode
 
 
+PRIVILEGES = stat.S_ISUID | stat.S_ISGID
+"""Mode bits that `mode_without_privileges` may take."""
+
+
 def mode_without_privileges(mode: int) -> int:
     """The mode of a file after a write, truncate or chown: setuid goes, setgid too where it means execution.
 

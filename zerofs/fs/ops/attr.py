@@ -8,7 +8,6 @@ from zerofs.fs.access import (
     WRITE,
     Caller,
     mode_after_chmod,
-    mode_without_privileges,
     require,
     require_chown,
     require_owner,
@@ -19,7 +18,7 @@ from zerofs.fs.chunking import MAX_FILE_SIZE
 from zerofs.fs.content import growth_of_resize, plan_resize, stage_resize
 from zerofs.fs.context import Context
 from zerofs.fs.format.records import Inode, clamp_time
-from zerofs.fs.ops.xattr import stage_without_capability
+from zerofs.fs.ops.contents import commit_contents, count_growth, strip_privileges
 from zerofs.fs.ports import KeyRange, Row
 from zerofs.fs.usage import charge
 
@@ -68,7 +67,7 @@ async def setattr_(
             stage_resize(rows, ranges, node, resize)
             node.mtime_ns = now_ns
         _apply(rows, caller, node, changes, now_ns)
-        _count(ctx, rows, node, counted)
+        count_growth(ctx, rows, node, counted)
         if changes != _NO_CHANGES:
             node.ctime_ns = now_ns if changes.ctime_ns is None else clamp_time(changes.ctime_ns)
             ctx.commit(rows, ranges)
@@ -84,25 +83,7 @@ async def truncate_held(ctx: Context, caller: Caller, node: Inode, size: int, *,
     ranges: list[KeyRange] = []
     counted = charge(node)
     stage_resize(rows, ranges, node, resize)
-    if caller.uid:
-        strip_privileges(rows, node)
-    if not keep_times:
-        node.mtime_ns = node.ctime_ns = ctx.now()
-    _count(ctx, rows, node, counted)
-    ctx.commit(rows, ranges)
-
-
-def strip_privileges(rows: list[Row], node: Inode) -> None:
-    """What a change of contents or owner takes from a program: setuid, setgid, capabilities."""
-    node.mode = mode_without_privileges(node.mode)
-    stage_without_capability(rows, node)
-
-
-def _count(ctx: Context, rows: list[Row], node: Inode, counted: int) -> None:
-    growth = charge(node) - counted
-    if growth:
-        ctx.usage.counters.used_bytes += growth
-        rows.append(ctx.usage.row)
+    commit_contents(ctx, rows, node, counted, uid=caller.uid, ranges=ranges, keep_times=keep_times)
 
 
 def _require_allowed(ctx: Context, caller: Caller, node: Inode, changes: AttributeChanges, handle: int | None) -> None:

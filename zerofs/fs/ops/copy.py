@@ -8,9 +8,8 @@ from zerofs.fs import content
 from zerofs.fs.chunking import MAX_FILE_SIZE
 from zerofs.fs.context import Context
 from zerofs.fs.format.keys import chunk_key
-from zerofs.fs.format.records import FLAG_CAPABILITY
 from zerofs.fs.handles import Handle
-from zerofs.fs.ops.attr import strip_privileges
+from zerofs.fs.ops.contents import commit_contents
 from zerofs.fs.ops.times import note_access
 from zerofs.fs.ports import Row
 from zerofs.fs.usage import charge
@@ -21,8 +20,6 @@ SHARED_MAX = 256
 
 COPIED_MAX_BYTES = MIB
 """Bytes of one call that are copied because they do not lie at chunk borders."""
-
-_PRIVILEGES = 0o6000
 
 
 async def copy_range(ctx: Context, source: int, source_offset: int, target: int, target_offset: int, size: int) -> int:
@@ -87,7 +84,7 @@ async def _share(
     counted = charge(target)
     rows: list[Row] = [(target.key, target)]
     content.stage_share(rows, target, target_offset // CHUNK_SIZE, values, found)
-    _finish(ctx, rows, destination, counted)
+    commit_contents(ctx, rows, target, counted, uid=destination.uid)
 
 
 async def _copy(
@@ -100,21 +97,9 @@ async def _copy(
     counted = charge(target)
     rows: list[Row] = [(target.key, target)]
     content.stage_write(rows, target, target_offset, data, found)
-    _finish(ctx, rows, destination, counted)
+    commit_contents(ctx, rows, target, counted, uid=destination.uid)
 
 
 def _require_room(ctx: Context, growth: int) -> None:
     ctx.usage.require_room(growth)
     ctx.require_writable()
-
-
-def _finish(ctx: Context, rows: list[Row], destination: Handle, counted: int) -> None:
-    target = destination.node
-    growth = charge(target) - counted
-    if growth:
-        ctx.usage.counters.used_bytes += growth
-        rows.append(ctx.usage.row)
-    if destination.uid and (target.mode & _PRIVILEGES or target.flags & FLAG_CAPABILITY):
-        strip_privileges(rows, target)
-    target.mtime_ns = target.ctime_ns = ctx.now()
-    ctx.commit(rows)

@@ -7,14 +7,12 @@ from zerofs.fs import chunks, content
 from zerofs.fs.access import Caller
 from zerofs.fs.chunking import MAX_FILE_SIZE
 from zerofs.fs.context import Context
-from zerofs.fs.format.records import FLAG_CAPABILITY, INLINE_LIMIT, Inode
-from zerofs.fs.ops.attr import strip_privileges
+from zerofs.fs.format.records import INLINE_LIMIT, Inode
+from zerofs.fs.ops.contents import commit_contents
 from zerofs.fs.ops.create import open_held
 from zerofs.fs.ops.times import note_access
 from zerofs.fs.ports import Row, Value
 from zerofs.fs.usage import charge
-
-_PRIVILEGES = 0o6000
 
 
 async def open_(ctx: Context, caller: Caller, inode: int, flags: int, keep_times: bool = False) -> int:
@@ -83,15 +81,7 @@ async def write(ctx: Context, number: int, offset: int, data: bytes | memoryview
             counted = charge(node)
             rows: list[Row] = [(node.key, node)]
             content.stage_write(rows, node, offset, data, found)
-            growth = charge(node) - counted
-            if growth:
-                ctx.usage.counters.used_bytes += growth
-                rows.append(ctx.usage.row)
-            if handle.uid and (node.mode & _PRIVILEGES or node.flags & FLAG_CAPABILITY):
-                strip_privileges(rows, node)
-            if not keep_times:
-                node.mtime_ns = node.ctime_ns = ctx.now()
-            ctx.commit(rows)
+            commit_contents(ctx, rows, node, counted, uid=handle.uid, keep_times=keep_times)
     except ZerofsError as error:
         ctx.note_refused_write(node, error)
         raise
