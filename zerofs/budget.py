@@ -24,6 +24,7 @@ def engine_options(settings: Settings) -> LsmOptions:
         wal_frames_size_bytes=min(32 * MIB, max(memory // 12, MIB)),
         inline_frames_size_bytes=min(MIB, dirty // 4),
         chunk_sst_size_bytes=min(settings.lsm.chunk_sst_size_bytes, max(dirty // 8, 256 * KIB)),
+        seal_batch_size_bytes=min(2 * MIB, max(dirty // 32, 64 * KIB)),
         part_chunks_size_bytes=min(16 * MIB, dirty // 4),
         dirty_limit_bytes=dirty,
         cache_memory_bytes=memory * 2 // 3,

@@ -31,7 +31,7 @@ class LsmOptions:
     """Row bytes in one block of a meta SST."""
 
     seal_batch_size_bytes: int = MIB
-    """Chunk data that one thread compresses and seals in one go."""
+    """Chunk data that one thread, or the sealing process, compresses and seals in one go: up to 2 MiB."""
 
     part_chunks_size_bytes: int = 16 * MIB
     """Chunks of less than 32 KiB (small files, ends of files) that wait in memory before a thread seals them; a sync

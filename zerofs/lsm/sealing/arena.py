@@ -20,8 +20,8 @@ from zerofs.crypto.aead import NONCE_SIZE
 from zerofs.transform.frame import CODEC_SIZE, FRAME_OVERHEAD, Sealer
 from zerofs.units import KIB, MIB
 
-SLOT_SIZE = 2 * MIB + 256 * KIB
-"""A batch of 1 MiB and one more chunk as texts and as frames, and 160 KiB for everything else."""
+SLOT_SIZE = 4 * MIB + 512 * KIB
+"""A batch of 2 MiB and one more chunk as texts and as frames, and 448 KiB for everything else."""
 
 _SIZE = 4
 _OVERHEAD = _SIZE + NONCE_SIZE + CODEC_SIZE + FRAME_OVERHEAD

@@ -30,7 +30,7 @@ from zerofs.units import KIB
 log = logging.getLogger(__name__)
 
 SLOTS = 5
-"""The batches that a chunk writer has sealed at one time, and one for who cannot wait for them: 11 MiB, while the
+"""The batches that a chunk writer has sealed at one time, and one for who cannot wait for them: 22 MiB, while the
 process lives."""
 
 WORTH_BYTES = 256 * KIB
@@ -63,6 +63,7 @@ class _Child:
         self._free: list[int] = []
         """None before it is ready and after it has died."""
         self._answers: dict[int, trio.Event] = {}
+        self.is_ready = trio.Event()
         self.answered = 0
         self._is_dead = False
 
@@ -124,6 +125,7 @@ class _Child:
             if await self._socket.recv(PACKET_MAX) != READY:
                 return "it did not begin"
             self._free = list(range(SLOTS))
+            self.is_ready.set()
             while packet := await self._socket.recv(PACKET_MAX):
                 self._answers.pop(decode_sealed(packet)).set()
                 self.answered += 1
@@ -164,8 +166,9 @@ class ProcessSealer:
     async def seal(self, texts: Sequence[bytes], nonces: bytes) -> list[bytes]:
         """See ChunkSealer."""
         if sum(map(len, texts)) >= WORTH_BYTES:
-            self.prepare()
             child = self._child
+            if child is None:
+                self.prepare()
             slot = None if child is None else child.take_slot(texts)
             if child is not None and slot is not None:
                 try:
@@ -187,7 +190,6 @@ class ProcessSealer:
             if trouble:
                 log.warning("the sealing process is gone (%s); threads do its work meanwhile", trouble)
                 await trio.sleep(RETRY_S)
-            self._wanted = trio.Event()
 
     async def _live(self) -> str:
         """One life of the process: until nothing came for a while, or until it died of what this returns."""
@@ -195,6 +197,8 @@ class ProcessSealer:
             child = self._child = await _Child.spawn(self._setup)
         except OSError as error:
             return f"it cannot be started: {error.strerror or error}"
+        finally:
+            self._wanted = trio.Event()  # set again by who misses the process from now on
         trouble = ""
         try:
             async with trio.open_nursery() as nursery:
@@ -208,6 +212,7 @@ class ProcessSealer:
 
 
 async def _cancel_when_idle(life: trio.CancelScope, child: _Child, idle_s: float) -> None:
+    await child.is_ready.wait()
     seen = -1
     while seen != child.answered:
         seen = child.answered

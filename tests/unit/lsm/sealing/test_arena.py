@@ -46,13 +46,13 @@ def test_both_sides_see_the_same_memory(arena):
     ("texts", "fits"),
     [
         ([], True),
-        ([os.urandom(CHUNK_SIZE)] * 32, True),
-        ([os.urandom(CHUNK_SIZE)] * 32 + [os.urandom(CHUNK_SIZE - 1)], True),
-        ([os.urandom(512)] * 2049, True),
-        ([os.urandom(CHUNK_SIZE)] * 37, False),
+        ([os.urandom(CHUNK_SIZE)] * 64, True),
+        ([os.urandom(CHUNK_SIZE)] * 63 + [os.urandom(CHUNK_SIZE - 1), os.urandom(CHUNK_SIZE)], True),
+        ([os.urandom(512)] * 4097, True),
+        ([os.urandom(CHUNK_SIZE)] * 73, False),
         ([b"x"] * MIB, False),
     ],
-    ids=["none", "32 chunks", "33 chunks", "2049 parts", "37 chunks", "a million bytes"],
+    ids=["none", "64 chunks", "65 chunks", "4097 parts", "73 chunks", "a million bytes"],
 )
 def test_what_a_slot_holds(arena, texts, fits):
     """The first four are all that a chunk writer may ask for; incompressible, so the frames are as large as can be."""
