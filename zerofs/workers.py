@@ -40,11 +40,8 @@ def make_worker(storage: Storage, keyring: Keyring, settings: Settings) -> Worke
 async def open_chunk_sealer(
     threads: ThreadSealer, keyring: Keyring, settings: Settings, options: OpenOptions, metrics: Metrics
 ) -> AsyncIterator[ChunkSealer]:
-    """Who seals batches of chunks: a process of its own, unless the volume is in this one's memory.
-
-    A mount for writing has it at once, whoever else writes little has it when there is work for it.
-    """
-    if settings.storage.url == MEMORY_URL:
+    """Who seals batches of chunks: for a mount for writing a process of its own; others write little."""
+    if settings.storage.url == MEMORY_URL or options.read_only or not options.mountpoint:
         yield threads
         return
     setup = sealing.Setup(
@@ -54,8 +51,7 @@ async def open_chunk_sealer(
         compression=settings.filesystem.compression,
     )
     sealer = ProcessSealer(setup, threads, metrics)
-    if options.mountpoint and not options.read_only:
-        sealer.prepare()
+    sealer.prepare()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sealer.run)
         try:
