@@ -225,7 +225,8 @@ class Engine:
         """The result of a read, repeated when an object was collected under it.
 
         An object that a version lacks is an error only if that version is still the current one: of the writer's own,
-        or after a reader has looked for a newer one.
+        or after a reader has looked for a newer one. A writer then asks who else may have collected it: from here on
+        it is fenced if somebody took the volume over.
         """
         while True:
             version = self._current()
@@ -235,6 +236,8 @@ class Engine:
                 if self._current() is version and self._follower is not None:
                     await self._follower.renew()
                 if self._current() is version:
+                    if self._syncer is not None:
+                        await self._syncer.look_for_winner()
                     raise
                 self._storage.metrics.add("reads_repeated")
 

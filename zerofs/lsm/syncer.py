@@ -249,6 +249,11 @@ class Syncer:
         if self.failure is not None:
             raise type(self.failure)(*self.failure.args) from self.failure
 
+    async def look_for_winner(self) -> None:
+        """End as fenced if another writer took the volume over, which else only the next sync would find out."""
+        if self.failure is None and (winner := await self._versions.name_winner()) is not None:
+            await self.fail(winner)
+
     async def fail(self, error: ZerofsError) -> None:
         """Nothing is stored from here on. Who took over is asked for afterwards: nobody waits for that answer."""
         if self.failure is None:

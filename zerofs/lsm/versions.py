@@ -111,7 +111,7 @@ class Versions:
         """The error that tells who took the volume over, if the store still knows."""
         with contextlib.suppress(ZerofsError):
             winner = await self._manifests.newer_than(self.current)
-            if winner is not None:
+            if winner is not None and winner.token != self.current.token:
                 return fenced(winner)
         return None
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.unit.lsm.kit import Bed, Crash, chunk_key
-from zerofs.errors import CorruptionError, FencedError, ReadOnlyError, RollbackError
+from zerofs.errors import CorruptionError, FencedError, MissingObjectError, ReadOnlyError, RollbackError
 from zerofs.lsm.registers import RegisterView
 from zerofs.units import CHUNK_SIZE
 
@@ -214,6 +214,25 @@ async def test_a_second_writer_fences_the_first(bed):
                 await second.sync()
     async with bed.open(host="there") as engine:
         assert await engine.get(b"meta2") == b"two"
+
+
+@pytest.mark.parametrize("taken_over", [True, False])
+async def test_a_writer_that_misses_an_object_asks_whether_it_is_the_writer_still(bed, taken_over):
+    """The winner's collector deletes what the loser still reads: that is no damage, and the loser says so at once."""
+    with pytest.raises(FencedError) if taken_over else contextlib.nullcontext():
+        async with bed.open() as engine, contextlib.AsyncExitStack() as others:
+            engine.commit([(chunk_key(1, index), bytes([index]) * 20_000) for index in range(20)])
+            await engine.flush()
+            await engine.maintenance.stop()  # it would find out too, a moment later
+            pointer = await engine._lookup.find(chunk_key(1, 7))
+            engine._storage.chunks.discard(pointer.nonce)
+            if taken_over:
+                await others.enter_async_context(bed.open(host="there"))
+            await bed.store.delete(pointer.object_name)
+            with pytest.raises(MissingObjectError):
+                await engine.get(chunk_key(1, 7))
+            assert engine.state == ("fenced" if taken_over else "ok")
+            await others.aclose()
 
 
 async def test_a_reader_sees_the_volume_and_changes_nothing(bed):
