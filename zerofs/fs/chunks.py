@@ -163,6 +163,39 @@ async def count(engine: Engine, node: Inode, first: int, stop: int) -> int:
         start_key = page[-1][0] + b"\0"
 
 
+async def count_known(engine: Engine, node: Inode, first: int, stop: int) -> int:
+    """As `count`, without asking for chunks of a file that has no holes, or that lie behind its end."""
+    stop = min(stop, chunks_of(node.size))
+    if first >= stop:
+        return 0
+    if node.allocated == chunks_of(node.size):
+        return stop - first
+    return await count(engine, node, first, stop)
+
+
+async def around(engine: Engine, node: Inode, start: int, stop: int) -> tuple[dict[int, Value], range, int]:
+    """What the range [start, stop) of a file, within its size, leaves of the chunks that it touches.
+
+    (those of which it leaves a part, by index, as far as they exist; those of which it leaves nothing; how many of the
+    latter exist).
+    """
+    first, last = start // CHUNK_SIZE, chunks_of(stop)
+    kept = dict.fromkeys(
+        index
+        for index in (first, last - 1)
+        if start > index * CHUNK_SIZE or stop < index * CHUNK_SIZE + extent_in_chunk(node.size, index)
+    )
+    whole = range(first + (first in kept), last - (last - 1 in kept and last - 1 > first))
+    edges: dict[int, Value] = {}
+    for index in kept:
+        value = await engine.get(chunk_key(node.number, index))
+        if value is None:
+            require_hole(node, index)
+        else:
+            edges[index] = value
+    return edges, whole, await count_known(engine, node, whole.start, whole.stop)
+
+
 async def kept_by_cut(engine: Engine, node: Inode, size: int) -> tuple[Value | None, int]:
     """(the last chunk if it must be shortened, how many chunks remain) of a cut to `size`, which is smaller."""
     known = chunks_of(node.size)
@@ -195,15 +228,20 @@ def head(value: Value | None, node: Inode, size: int) -> bytes:
     return bytes(_bytes_of(value, node, 0)[:size] if value is not None else b"").ljust(size, b"\0")
 
 
-def stage_delete(rows: list[Row], ranges: list[KeyRange], node: Inode, first: int) -> None:
-    """Delete the chunks from index `first` on."""
-    known = chunks_of(node.size)
-    if not node.allocated or first >= known:
+def from_index(node: Inode, first: int) -> range:
+    """The chunks from index `first` to the end of the file."""
+    return range(first, max(first, chunks_of(node.size)))
+
+
+def stage_delete(rows: list[Row], ranges: list[KeyRange], node: Inode, indexes: range) -> None:
+    """Delete the chunks of these indexes, as far as they exist."""
+    if not node.allocated or not indexes:
         return
-    if known - first <= POINT_DELETES_MAX:
-        rows.extend((chunk_key(node.number, index), None) for index in range(first, known))
+    if len(indexes) <= POINT_DELETES_MAX:
+        rows.extend((chunk_key(node.number, index), None) for index in indexes)
     else:
-        ranges.append(chunk_range(node.number, first))
+        start, stop = chunk_range(node.number, indexes.start)
+        ranges.append((start, stop if indexes.stop == chunks_of(node.size) else chunk_key(node.number, indexes.stop)))
 
 
 async def find_data(engine: Engine, node: Inode, offset: int) -> int | None:

@@ -140,6 +140,56 @@ def growth_of_resize(node: Inode, size: int) -> int:
     return charge_for(size, node.allocated + (1 if node.content else 0)) - charge(node)
 
 
+async def growth_of_allocation(engine: Engine, node: Inode, start: int, stop: int, size: int) -> int:
+    """By how much more the file would count if all of [start, stop) were written and its size were `size`, bytes."""
+    if node.size <= INLINE_LIMIT:
+        there = 1 if node.content else 0
+        missing = chunks_of(stop) - start // CHUNK_SIZE - (there if start < CHUNK_SIZE else 0)
+        return charge_for(max(size, stop), there + missing) - charge(node)
+    first, last = start // CHUNK_SIZE, chunks_of(stop)
+    missing = last - first - await chunks.count_known(engine, node, first, last)
+    return charge_for(max(size, stop), node.allocated + missing) - charge(node)
+
+
+class Zeroing(NamedTuple):
+    """What `stage_zeroing` has to know: a range that lies within the file."""
+
+    start: int
+    stop: int
+    edges: Mapping[int, Value] = {}
+    """The chunks of which a part stays, as far as they exist."""
+    whole: range = range(0)
+    """The chunks of which nothing stays."""
+    present: int = 0
+    """How many of those exist."""
+
+
+async def plan_zeroing(engine: Engine, node: Inode, start: int, stop: int) -> Zeroing:
+    """Find out what it takes to make [start, stop), as far as it lies within the file, zeros. Two chunks are read."""
+    stop = min(stop, node.size)
+    if start >= stop:
+        return Zeroing(stop, stop)
+    if node.size <= INLINE_LIMIT:
+        return Zeroing(start, stop)
+    return Zeroing(start, stop, *(await chunks.around(engine, node, start, stop)))
+
+
+def stage_zeroing(rows: list[Row], ranges: list[KeyRange], node: Inode, zeroing: Zeroing) -> None:
+    """Make the range zeros; what held nothing else becomes a hole."""
+    start, stop = zeroing.start, zeroing.stop
+    if start >= stop:
+        return
+    node.version += 1
+    if node.size <= INLINE_LIMIT:
+        node.content = node.content[:start] + bytes(stop - start) + node.content[stop:]
+        return
+    chunks.stage_delete(rows, ranges, node, zeroing.whole)
+    node.allocated -= zeroing.present
+    for index, value in zeroing.edges.items():
+        first, last = max(start, index * CHUNK_SIZE), min(stop, (index + 1) * CHUNK_SIZE)
+        node.allocated += chunks.stage_write(rows, node, first, bytes(last - first), {index: value})
+
+
 def stage_resize(rows: list[Row], ranges: list[KeyRange], node: Inode, resize: Resize) -> None:
     """Give the file its new size: the rest goes, or zeros come."""
     size = resize.size
@@ -150,10 +200,10 @@ def stage_resize(rows: list[Row], ranges: list[KeyRange], node: Inode, resize: R
             _spill(rows, node, rewritten=False)
     elif size <= INLINE_LIMIT:
         node.content = chunks.head(resize.last, node, size)
-        chunks.stage_delete(rows, ranges, node, 0)
+        chunks.stage_delete(rows, ranges, node, chunks.from_index(node, 0))
         node.allocated = 0
     elif size < node.size:
-        chunks.stage_delete(rows, ranges, node, chunks_of(size))
+        chunks.stage_delete(rows, ranges, node, chunks.from_index(node, chunks_of(size)))
         node.allocated = resize.kept + chunks.stage_cut(rows, node, size, resize.last)
     node.size = size
     node.version += 1

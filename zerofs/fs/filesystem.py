@@ -17,7 +17,7 @@ from zerofs.fs import mounting, writeback
 from zerofs.fs.access import Caller
 from zerofs.fs.attributes import AttributeChanges, Attributes, DirectoryEntry, FilesystemStatistics
 from zerofs.fs.context import Context
-from zerofs.fs.ops import attr, copy, create, directory, io, link, lookup, remove, rename, xattr
+from zerofs.fs.ops import attr, copy, create, directory, io, link, lookup, remove, rename, space, xattr
 from zerofs.fs.options import FilesystemOptions
 from zerofs.fs.ports import Engine
 from zerofs.fs.renewal import Read, Renewals
@@ -196,6 +196,11 @@ class Filesystem:
         return await create.create(self._ctx, caller, parent, name, mode, flags, keep_times)
 
     @_raises_fs_error
+    async def tmpfile(self, caller: Caller, parent: int, mode: int, flags: int) -> tuple[int, Attributes]:
+        """Open a new file without a name: (handle, attributes). Counts a lookup. `link` may name it; see `create`."""
+        return await create.tmpfile(self._ctx, caller, parent, mode, flags)
+
+    @_raises_fs_error
     async def open(self, caller: Caller, inode: int, flags: int, keep_times: bool = False) -> int:
         """A handle on something that is no directory; O_TRUNC is obeyed, O_APPEND is the frontend's."""
         return await io.open_(self._ctx, caller, inode, flags, keep_times)
@@ -219,6 +224,11 @@ class Filesystem:
     async def copy_range(self, source: int, source_offset: int, target: int, target_offset: int, size: int) -> int:
         """Copy up to `size` bytes between two handles; how many, often fewer. See `ops.copy`."""
         return await copy.copy_range(self._ctx, source, source_offset, target, target_offset, size)
+
+    @_raises_fs_error
+    async def allocate(self, handle: int, mode: int, offset: int, size: int) -> None:
+        """fallocate(2): see that there is room, punch a hole, make zeros. See `ops.space`."""
+        await space.allocate(self._ctx, handle, mode, offset, size)
 
     @_raises_fs_error
     async def flush(self, handle: int) -> None:

@@ -25,7 +25,7 @@ _SCAN_LIMIT = 1024
 class Orphans:
     """All orphans of one mount."""
 
-    __slots__ = ("_busy", "_engine", "_handles", "_inodes", "_locks", "_usage", "_waiting")
+    __slots__ = ("_busy", "_engine", "_handles", "_inodes", "_linkable", "_locks", "_usage", "_waiting")
 
     def __init__(self, engine: Engine, inodes: Inodes, handles: Handles, locks: InodeLocks, usage: Usage) -> None:
         self._engine = engine
@@ -34,6 +34,8 @@ class Orphans:
         self._locks = locks
         self._usage = usage
         self._waiting: dict[int, Inode] = {}
+        self._linkable: set[int] = set()
+        """Those that never had a name."""
         self._busy: set[int] = set()
         """Those that lost their last reference while an operation ran on them."""
 
@@ -48,6 +50,23 @@ class Orphans:
             rows.append((node.key, node))
         else:
             self._stage_reclaim(rows, ranges, node)
+
+    def stage_unnamed(self, rows: list[Row], node: Inode, *, linkable: bool) -> None:
+        """The inode, to which somebody refers, has had no name yet; it may get one later if it is `linkable`."""
+        self._waiting[node.number] = node
+        if linkable:
+            self._linkable.add(node.number)
+        rows.append((orphan_key(node.number), ORPHAN_VALUE))
+
+    def is_linkable(self, node: Inode) -> bool:
+        """Whether an inode without a name may be given one."""
+        return node.number in self._linkable
+
+    def stage_named(self, rows: list[Row], node: Inode) -> None:
+        """An inode that is linkable gets its first name with this commit, and is no orphan any more."""
+        del self._waiting[node.number]
+        self._linkable.discard(node.number)
+        rows.append((orphan_key(node.number), None))
 
     def released(self, number: int) -> None:
         """A reference to the inode went. If it was the last one to an orphan, reclaim it; never raises for the store.
@@ -69,6 +88,7 @@ class Orphans:
             # A fenced or closed engine changes nothing any more: whoever opens the volume next reclaims it.
             _log.info("orphan %d stays for the next mount: %s", number, error)
         del self._waiting[number]
+        self._linkable.discard(number)
 
     def sweep(self) -> None:
         """Reclaim what could not be reclaimed when its last reference went. Called now and then."""
@@ -103,7 +123,7 @@ class Orphans:
         counters = self._usage.counters
         counters.used_bytes -= charge(node)
         counters.used_inodes -= 1
-        chunks.stage_delete(rows, ranges, node, 0)
+        chunks.stage_delete(rows, ranges, node, chunks.from_index(node, 0))
         if node.xattr_list_size:
             ranges.append(xattr_range(node.number))
         rows.append((node.key, None))

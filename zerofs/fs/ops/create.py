@@ -77,6 +77,28 @@ async def create(
             return ctx.handles.open(node, flags, caller.uid), attributes_of(node)
 
 
+async def tmpfile(ctx: Context, caller: Caller, parent: int, mode: int, flags: int) -> tuple[int, Attributes]:
+    """Open a new regular file that has no name (O_TMPFILE): (handle, attributes). Counts one lookup.
+
+    It goes with its last handle, or with a crash, unless `link` names it before, which O_EXCL forbids. Raises EACCES,
+    ENOENT (the parent was removed), ENOTDIR, EINVAL (not for writing), ENOSPC, EROFS, ESTALE.
+    """
+    if flags & os.O_ACCMODE == os.O_RDONLY:
+        raise FsError(errno.EINVAL)
+    await ctx.admit()
+    directory = await ctx.directory(parent)
+    with await ctx.locks.hold(parent):
+        _require_may_make(ctx, caller, directory, 0)
+        rows: list[Row] = []
+        node = _stage_new(ctx, rows, caller, directory, stat.S_IFREG | (mode & 0o7777 & ~caller.umask))
+        node.nlink = 0
+        handle = ctx.handles.open(node, flags, caller.uid)
+        ctx.handles.count_lookup(node.number)
+        ctx.orphans.stage_unnamed(rows, node, linkable=not flags & os.O_EXCL)
+        ctx.commit(rows)
+        return handle, attributes_of(node)
+
+
 async def open_held(ctx: Context, caller: Caller, node: Inode, flags: int, *, keep_times: bool) -> None:
     """Check that something that exists may be opened so, and truncate it if asked; its lock is held."""
     if node.is_directory:
@@ -122,32 +144,42 @@ def _make_held(
     content: bytes = b"",
 ) -> Inode:
     """A new inode under a free name; the directory's lock is held. Does not await."""
-    require_change(caller, directory)
-    if not directory.nlink:
-        raise FsError(errno.ENOENT, "the directory was removed")
+    _require_may_make(ctx, caller, directory, len(content))
     is_directory = stat.S_ISDIR(mode)
     if is_directory and directory.nlink >= ctx.options.max_links:
         raise FsError(errno.EMLINK)
-    ctx.usage.require_room(len(content))
-    ctx.require_writable()
-
-    counters = ctx.usage.counters
-    now_ns = ctx.now()
-    number = counters.next_inode
-    mode, uid, gid = ownership_of_new(caller, directory, mode)
-    node = Inode(number, inode_key(number), mode=mode, uid=uid, gid=gid, now_ns=now_ns)
+    rows: list[Row] = [(directory.key, directory)]
+    node = _stage_new(ctx, rows, caller, directory, mode)
     node.rdev = rdev
     node.content = content
+    ctx.usage.counters.used_bytes += len(content)
     if is_directory:
         node.nlink = 2
         node.parent = directory.number
         directory.nlink += 1
-    directory.mtime_ns = directory.ctime_ns = now_ns
+    directory.mtime_ns = directory.ctime_ns = node.ctime_ns
+    ctx.dentries.stage_add(rows, directory, name, node)
+    ctx.commit(rows)
+    return node
+
+
+def _require_may_make(ctx: Context, caller: Caller, directory: Inode, size: int) -> None:
+    """Raise what keeps the caller from making something of `size` bytes in the directory, whose lock is held."""
+    require_change(caller, directory)
+    if not directory.nlink:
+        raise FsError(errno.ENOENT, "the directory was removed")
+    ctx.usage.require_room(size)
+    ctx.require_writable()
+
+
+def _stage_new(ctx: Context, rows: list[Row], caller: Caller, directory: Inode, mode: int) -> Inode:
+    """The next inode, owned as the directory says; counted, but without a name yet."""
+    counters = ctx.usage.counters
+    number = counters.next_inode
+    mode, uid, gid = ownership_of_new(caller, directory, mode)
+    node = Inode(number, inode_key(number), mode=mode, uid=uid, gid=gid, now_ns=ctx.now())
     counters.next_inode = number + 1
     counters.used_inodes += 1
-    counters.used_bytes += len(content)
-    rows: list[Row] = [(node.key, node), (directory.key, directory), ctx.usage.row]
-    ctx.dentries.stage_add(rows, directory, name, node)
+    rows += ((node.key, node), ctx.usage.row)
     ctx.inodes.add(node)
-    ctx.commit(rows)
     return node

@@ -14,6 +14,7 @@ from zerofs.fs.ports import Row
 async def link(ctx: Context, caller: Caller, inode: int, parent: int, name: bytes) -> Attributes:
     """Another name for something that is no directory; symlinks may be linked too. Counts one lookup.
 
+    The first one of a file that `create.tmpfile` made, unless it was told otherwise.
     Raises EEXIST, EPERM (a directory), EMLINK, ENOENT (the inode or the parent has no name any more), EACCES, ENOTDIR,
     ENAMETOOLONG, EINVAL, EROFS, ESTALE.
     """
@@ -28,17 +29,19 @@ async def link(ctx: Context, caller: Caller, inode: int, parent: int, name: byte
         require_change(caller, directory)
         if node.is_directory:
             raise FsError(errno.EPERM)
-        if not node.nlink or not directory.nlink:
+        if not directory.nlink or not (node.nlink or ctx.orphans.is_linkable(node)):
             raise FsError(errno.ENOENT)
         if node.nlink >= ctx.options.max_links:
             raise FsError(errno.EMLINK)
         ctx.require_writable()
 
         now_ns = ctx.now()
+        rows: list[Row] = [(node.key, node), (directory.key, directory)]
+        if not node.nlink:
+            ctx.orphans.stage_named(rows, node)
         node.nlink += 1
         node.ctime_ns = now_ns
         directory.mtime_ns = directory.ctime_ns = now_ns
-        rows: list[Row] = [(node.key, node), (directory.key, directory)]
         ctx.dentries.stage_add(rows, directory, name, node)
         ctx.commit(rows)
         ctx.handles.count_lookup(inode)
