@@ -173,6 +173,21 @@ class Tree:
         node.content[offset : offset + len(data)] = data
         node.mtime_ns = None
 
+    def zero(self, node: Node, start: int, size: int, *, keep_size: bool) -> None:
+        if not keep_size:
+            self.write(node, start + size, b"")
+        stop = min(start + size, len(node.content))
+        node.content[start:stop] = bytes(max(0, stop - start))
+        node.mtime_ns = None
+
+    def copy(self, source: Node, start: int, target: Node, place: int, size: int) -> int:
+        if source is target and abs(start - place) < size:
+            raise Refused("EINVAL")
+        data = bytes(source.content[start : start + size])
+        if data:
+            self.write(target, place, data)
+        return len(data)
+
     def chown(self, node: Node, uid: int, gid: int) -> None:
         node.uid, node.gid = uid, gid
         if node.kind != DIRECTORY:

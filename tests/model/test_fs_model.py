@@ -16,6 +16,7 @@ from zerofs.errors import FsError
 from zerofs.fs.attributes import AttributeChanges, Attributes
 from zerofs.fs.filesystem import Filesystem
 from zerofs.fs.format.keys import MAX_COOKIE
+from zerofs.fs.ops.space import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 from zerofs.fs.options import FilesystemOptions
 from zerofs.testing.engine import FakeEngine
 from zerofs.units import CHUNK_SIZE
@@ -59,6 +60,8 @@ class FilesystemMachine(RuleBasedStateMachine):
         self.saved = self.tree.snapshot()
         finish(self.fs.sync())
         self.handles: list[tuple[int, Node]] = []
+        self.unnamed: dict[int, tuple[int, bool]] = {}
+        """Inodes of handles on files that never had a name, and whether they may get one."""
 
     # helpers
 
@@ -253,6 +256,74 @@ class FilesystemMachine(RuleBasedStateMachine):
         assert finish(self.fs.write(handle, offset, content)) == len(content)
 
     @precondition(lambda self: self.handles)
+    @rule(
+        pick=picks,
+        mode=st.sampled_from([PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE, ZERO_RANGE | KEEP_SIZE]),
+        offset=offsets,
+        size=offsets,
+    )
+    def zero(self, pick: int, mode: int, offset: int, size: int) -> None:
+        handle, node = self.handles[pick % len(self.handles)]
+        if size:
+            self.tree.zero(node, offset, size, keep_size=bool(mode & KEEP_SIZE))
+            finish(self.fs.allocate(handle, mode, offset, size))
+
+    @precondition(lambda self: self.handles)
+    @rule(pick=picks, mode=st.sampled_from([0, KEEP_SIZE]), offset=offsets, size=offsets)
+    def allocate(self, pick: int, mode: int, offset: int, size: int) -> None:
+        handle, node = self.handles[pick % len(self.handles)]
+        if size:
+            if not mode:
+                self.tree.write(node, offset + size, b"")
+            node.mtime_ns = None
+            finish(self.fs.allocate(handle, mode, offset, size))
+
+    @precondition(lambda self: self.handles)
+    @rule(pick=picks, other=picks, start=offsets, place=offsets, size=offsets)
+    def copy(self, pick: int, other: int, start: int, place: int, size: int) -> None:
+        (source, origin), (target, node) = (self.handles[it % len(self.handles)] for it in (pick, other))
+        before = bytes(node.content)
+        try:
+            whole = self.tree.copy(origin, start, node, place, size) if size else 0
+        except Refused as refused:
+            with fails(str(refused)):
+                finish(self.fs.copy_range(source, start, target, place, size))
+            return
+        done = 0
+        while got := finish(self.fs.copy_range(source, start + done, target, place + done, whole - done)):
+            done += got
+        assert done == whole, before
+
+    @precondition(lambda self: len(self.handles) < 4)
+    @rule(pick=picks, mode=modes, flags=st.sampled_from([os.O_RDWR, os.O_RDWR | os.O_EXCL]))
+    def tmpfile(self, pick: int, mode: int, flags: int) -> None:
+        directory, parent = self.directory(pick)
+        node = Node(REGULAR, mode, nlink=0)
+        handle, made = finish(self.fs.tmpfile(ROOT_CALLER, parent, mode, flags))
+        self.forget(made)
+        node.gid = directory.gid if directory.mode & stat.S_ISGID else 0
+        self.handles.append((handle, node))
+        self.unnamed[handle] = (made.inode, not flags & os.O_EXCL)
+
+    @precondition(lambda self: self.unnamed)
+    @rule(pick=picks, other=picks, name=names)
+    def name_a_tmpfile(self, pick: int, other: int, name: bytes) -> None:
+        handle = sorted(self.unnamed)[pick % len(self.unnamed)]
+        inode, linkable = self.unnamed[handle]
+        node = next(node for opened, node in self.handles if opened == handle)
+        directory, parent = self.directory(other)
+
+        def model() -> None:
+            if name not in directory.entries and not linkable:
+                raise Refused("ENOENT")
+            self.tree.link(node, directory, name)
+
+        made = self.both(model, self.fs.link(ROOT_CALLER, inode, parent, name))
+        if made is not None:
+            self.forget(made)
+            del self.unnamed[handle]
+
+    @precondition(lambda self: self.handles)
     @rule(pick=picks, offset=offsets, size=offsets)
     def read(self, pick: int, offset: int, size: int) -> None:
         handle, node = self.handles[pick % len(self.handles)]
@@ -275,6 +346,7 @@ class FilesystemMachine(RuleBasedStateMachine):
     @rule(pick=picks)
     def release(self, pick: int) -> None:
         handle, _ = self.handles.pop(pick % len(self.handles))
+        self.unnamed.pop(handle, None)
         finish(self.fs.flush(handle))
         finish(self.fs.release(handle))
 
@@ -352,6 +424,7 @@ class FilesystemMachine(RuleBasedStateMachine):
         finish(self.fs.close())
         assert_consistent(self.engine.durable_rows())
         self.handles.clear()
+        self.unnamed.clear()
         self.saved = self.tree.snapshot()
         self.fs = finish(Filesystem.mount(self.engine, self.options, self.world))
 
@@ -359,6 +432,7 @@ class FilesystemMachine(RuleBasedStateMachine):
         self.engine = self.engine.crash()
         assert_consistent(self.engine.rows(), orphans_allowed=True)
         self.handles.clear()
+        self.unnamed.clear()
         self.tree = self.saved.snapshot()
         self.fs = finish(Filesystem.mount(self.engine, self.options, self.world))
         self.compare_everything()

@@ -18,6 +18,7 @@ from tests.unit.lsm.kit import Bed, Crash
 from zerofs.fs.attributes import AttributeChanges, Attributes
 from zerofs.fs.filesystem import Filesystem
 from zerofs.fs.format.keys import CHUNK_RANGE, META_RANGE
+from zerofs.fs.ops.space import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 from zerofs.fs.options import FilesystemOptions
 from zerofs.fs.ports import Engine
 from zerofs.units import CHUNK_SIZE
@@ -70,8 +71,21 @@ class Driver:
     async def step(self) -> None:
         rng = self.rng
         what = rng.choices(
-            ["make", "write", "truncate", "rename", "remove", "link", "xattr", "read", "list", "durable"],
-            [10, 20, 6, 8, 4, 3, 4, 10, 4, 3],
+            [
+                "make",
+                "write",
+                "truncate",
+                "zero",
+                "copy",
+                "rename",
+                "remove",
+                "link",
+                "xattr",
+                "read",
+                "list",
+                "durable",
+            ],
+            [10, 20, 6, 6, 6, 8, 4, 3, 4, 10, 4, 3],
         )[0]
         await getattr(self, what)()
 
@@ -108,6 +122,28 @@ class Driver:
             size = self.rng.choice([0, self.size()])
             self.tree.resize(self.tree.at(path), size)
             await self.fs.setattr(ROOT_CALLER, (await self.find(path)).inode, AttributeChanges(size_bytes=size))
+
+    async def zero(self) -> None:
+        if path := self.pick(REGULAR):
+            node, mode = self.tree.at(path), self.rng.choice([PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE])
+            offset, size = self.rng.choice([0, self.size()]), self.size()
+            handle = await self.fs.open(ROOT_CALLER, (await self.find(path)).inode, os.O_RDWR)
+            self.tree.zero(node, offset, size, keep_size=bool(mode & KEEP_SIZE))
+            await self.fs.allocate(handle, mode, offset, size)
+            await self.fs.release(handle)
+
+    async def copy(self) -> None:
+        path, other = self.pick(REGULAR), self.pick(REGULAR)
+        if path and self.tree.at(path) is not self.tree.at(other):
+            start, place = self.rng.choice([0, C, 2 * C, self.size()]), self.rng.choice([0, C, self.size()])
+            source = await self.fs.open(ROOT_CALLER, (await self.find(path)).inode, os.O_RDONLY)
+            target = await self.fs.open(ROOT_CALLER, (await self.find(other)).inode, os.O_WRONLY)
+            whole, done = self.tree.copy(self.tree.at(path), start, self.tree.at(other), place, self.size()), 0
+            while got := await self.fs.copy_range(source, start + done, target, place + done, whole - done):
+                done += got
+            assert done == whole
+            await self.fs.release(source)
+            await self.fs.release(target)
 
     async def rename(self) -> None:
         if path := self.pick():
