@@ -38,10 +38,11 @@ def tune_interpreter() -> None:
     gc.freeze()
 
 
-def child_environment() -> dict[str, str]:
-    """The environment of a process of ours that serves this one.
+def child_environment(*, for_store: bool) -> dict[str, str]:
+    """The environment of a process of ours that serves this one, and uses the store or does not.
 
-    Without what zerofs itself is told there: the password may stand in a variable of that name. The rest is what a
-    store may want (AWS, proxies, HOME).
+    Without what zerofs itself is told there: the password may stand in a variable of that name. Without a store also
+    without the credentials of one.
     """
-    return {name: value for name, value in os.environ.items() if not name.startswith("ZEROFS_")}
+    hidden = ("ZEROFS_",) if for_store else ("ZEROFS_", "AWS_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(hidden)}

@@ -98,9 +98,9 @@ class Aead:
         return cipher.encrypt(inner_nonce, text, aad)
 
     def seal_into(self, target: memoryview, nonce: BytesLike, text: BytesLike, aad: BytesLike) -> None:
-        """As `seal`, written over `target`, which is exactly as long and does not overlap `text`.
+        """As `seal`, written over `target`, which must not overlap `text`.
 
-        Raises ValueError otherwise (a bug of the caller).
+        Raises ValueError when it is not exactly as long as the result (a bug of the caller).
         """
         cipher, inner_nonce = self._inner(nonce)
         cipher.encrypt_into(inner_nonce, text, aad, target)

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 GATHER_SHARE = 0.05
 """After a group, the next cut waits at most this part of the last append's time for as many waiters."""
 
+LOOK_TIMEOUT_S = 5.0
+"""How long a read that found an object missing waits for the answer who else may have deleted it."""
+
 
 class Syncer:
     """Owned by one engine. `run_wal` and `run_flushes` must be running."""
@@ -64,6 +67,7 @@ class Syncer:
         self._flush_wanted = False
         self._frozen_wanted = trio.Event()
         self._carried_bytes = 0
+        self._is_looking = False
         self._closing = False
         versions.published = self._record_witness
         self._record_witness()
@@ -250,9 +254,22 @@ class Syncer:
             raise type(self.failure)(*self.failure.args) from self.failure
 
     async def look_for_winner(self) -> None:
-        """End as fenced if another writer took the volume over, which else only the next sync would find out."""
-        if self.failure is None and (winner := await self._versions.name_winner()) is not None:
-            await self.fail(winner)
+        """End as fenced if another writer took the volume over, which else only the next sync would find out.
+
+        One look at a time, and only for as long as a reader may wait for it: what the store does not tell then, the
+        next sync will.
+        """
+        if self.failure is not None or self._is_looking:
+            return
+        self._is_looking = True
+        winner = None
+        try:
+            with trio.move_on_after(LOOK_TIMEOUT_S):
+                winner = await self._versions.name_winner()
+        finally:
+            self._is_looking = False
+        if winner is not None and self.failure is None:
+            self._end(winner)
 
     async def fail(self, error: ZerofsError) -> None:
         """Nothing is stored from here on. Who took over is asked for afterwards: nobody waits for that answer."""
@@ -260,7 +277,12 @@ class Syncer:
             self.failure = error
             self._progress.notify()
             if isinstance(error, FencedError):
-                self.failure = await self._versions.name_winner() or error
-            level = logging.ERROR if isinstance(error, FencedError) else logging.CRITICAL
-            log.log(level, "this mount stores nothing any more: %s", self.failure)
+                error = await self._versions.name_winner() or error
+            self._end(error)
+        self._progress.notify()
+
+    def _end(self, error: ZerofsError) -> None:
+        self.failure = error
+        level = logging.ERROR if isinstance(error, FencedError) else logging.CRITICAL
+        log.log(level, "this mount stores nothing any more: %s", error)
         self._progress.notify()

@@ -51,6 +51,11 @@ def frame_nonce(frame: BytesLike) -> bytes:
     return _clear(frame)[KEY_ID_SIZE:]
 
 
+def clear_part(key_id: KeyId, nonce: bytes) -> bytes:
+    """What a frame begins with, in clear."""
+    return _KEY_ID.pack(key_id) + nonce
+
+
 def _clear(frame: BytesLike) -> bytes:
     if len(frame) < FRAME_OVERHEAD:
         raise CorruptionError(f"frame of {len(frame)} bytes cut short: at least {FRAME_OVERHEAD} expected")

@@ -9,8 +9,18 @@ import pytest
 import trio
 
 from tests.unit.lsm.kit import Bed, Crash, chunk_key
-from zerofs.errors import CorruptionError, FencedError, MissingObjectError, ReadOnlyError, RollbackError
+from zerofs.errors import (
+    CorruptionError,
+    FencedError,
+    MissingObjectError,
+    ReadOnlyError,
+    RollbackError,
+    UnavailableError,
+)
+from zerofs.lsm.format.names import FLOOR_NAME
 from zerofs.lsm.registers import RegisterView
+from zerofs.lsm.syncer import LOOK_TIMEOUT_S
+from zerofs.objectstore.decorator import StoreDecorator
 from zerofs.units import CHUNK_SIZE
 
 
@@ -233,6 +243,30 @@ async def test_a_writer_that_misses_an_object_asks_whether_it_is_the_writer_stil
                 await engine.get(chunk_key(1, 7))
             assert engine.state == ("fenced" if taken_over else "ok")
             await others.aclose()
+
+
+async def test_a_read_that_misses_an_object_does_not_wait_for_a_store_that_is_away(bed, autojump_clock):
+    away = []
+
+    class Away(StoreDecorator):
+        async def _around(self, request, call):
+            if away and request.name == FLOOR_NAME:
+                raise UnavailableError("away")
+            return await call()
+
+    async with bed.open(store=Away(bed.store)) as engine:
+        engine.commit([(chunk_key(1, index), bytes([index]) * 20_000) for index in range(20)])
+        await engine.flush()
+        await engine.maintenance.stop()
+        pointer = await engine._lookup.find(chunk_key(1, 7))
+        engine._storage.chunks.discard(pointer.nonce)
+        await bed.store.delete(pointer.object_name)
+        away.append(True)
+        began = trio.current_time()
+        with pytest.raises(MissingObjectError):
+            await engine.get(chunk_key(1, 7))
+        assert trio.current_time() - began <= LOOK_TIMEOUT_S
+        away.clear()
 
 
 async def test_a_reader_sees_the_volume_and_changes_nothing(bed):

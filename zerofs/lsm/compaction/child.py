@@ -131,7 +131,8 @@ async def _listen(pipe: Pipe, to_work: trio.MemorySendChannel[bytes]) -> NoRetur
 def main() -> None:
     """Be the worker of the process at the other end of standard input."""
     harden()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the mount, which still needs its worker to close
+    for number in (signal.SIGINT, signal.SIGTERM):  # also when a service manager sends it to all of a service
+        signal.signal(number, signal.SIG_IGN)  # meant for the mount, which still needs its worker to close
     os.nice(NICENESS)
     log_setup.configure("warning")
     answers = os.dup(sys.stdout.fileno())

@@ -94,7 +94,7 @@ class _Child:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     start_new_session=True,
-                    env=child_environment(),
+                    env=child_environment(for_store=True),
                 )
         except OSError as error:
             raise WorkerDiedError(f"the compaction worker cannot be started: {error.strerror or error}") from error

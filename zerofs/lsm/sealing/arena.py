@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from typing import Self, final
 
 from zerofs.crypto.aead import NONCE_SIZE
-from zerofs.transform.frame import CODEC_SIZE, FRAME_OVERHEAD, Sealer
+from zerofs.ids import KeyId
+from zerofs.transform.frame import CLEAR_SIZE, CODEC_SIZE, FRAME_OVERHEAD, Sealer, clear_part
 from zerofs.units import KIB, MIB
 
 SLOT_SIZE = 4 * MIB + 512 * KIB
@@ -86,8 +87,11 @@ class Arena:
         assert start == first, "the texts end where the frames begin"
         struct.pack_into(f"<{count}I", view, 0, *frame_sizes)
 
-    def take(self, slot: int, texts: Sequence[bytes]) -> list[bytes]:
-        """The frames that were made of `texts`. Raises ValueError when they cannot be frames of these."""
+    def take(self, slot: int, texts: Sequence[bytes], nonces: bytes, key_id: KeyId) -> list[bytes]:
+        """The frames that were made of `texts`. Raises ValueError when they cannot be frames of these.
+
+        What a frame says in clear is looked at: a slot that nobody has sealed holds none, or those of other nonces.
+        """
         count = len(texts)
         view = self._view[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE]
         sizes = struct.unpack_from(f"<{count}I", view)
@@ -95,8 +99,11 @@ class Arena:
             raise ValueError("frames of impossible sizes")
         at = (_SIZE + NONCE_SIZE + CODEC_SIZE) * count + sum(map(len, texts))
         frames = []
-        for size in sizes:
-            frames.append(bytes(view[at : at + size]))
+        for number, size in enumerate(sizes):
+            frame = bytes(view[at : at + size])
+            if frame[:CLEAR_SIZE] != clear_part(key_id, nonces[number * NONCE_SIZE : (number + 1) * NONCE_SIZE]):
+                raise ValueError("frames of other chunks, or none")
+            frames.append(frame)
             at += size
         return frames
 

@@ -1,20 +1,29 @@
 """What a mount and its sealing process say to each other: one packet a message, both of one version of zerofs.
 
-setup    volume id (16) ‖ key id (u32) ‖ key (32) ‖ compression as in the settings    the first packet; secret
-ready    nothing but a zero byte                                                      the child's first
-batch    slot (u32) ‖ number of chunks (u32)
-sealed   slot (u32)
+    hello    version and size of a slot      the child
+    setup    volume id (16) ‖ key id (u32) ‖ key (32) ‖ compression as in the settings
+    ready    a zero byte                     the child
+    batch    slot (u32) ‖ number of chunks (u32)
+    sealed   slot (u32)                      the child
+
+The setup is secret. With it comes the arena's descriptor, after the hello: from then on nobody else can look into the
+child.
 """
 
 import struct
 from dataclasses import dataclass, field
 
+from zerofs import __version__
 from zerofs.crypto.aead import KEY_SIZE
 from zerofs.ids import VOLUME_ID_SIZE, KeyId
+from zerofs.lsm.sealing.arena import SLOT_SIZE
 from zerofs.transform.compression import Compression
 
 PACKET_MAX = 4096
 """Longer than any message."""
+
+HELLO = f"zerofs {__version__} {SLOT_SIZE}".encode()
+"""Differs where a newer package was installed under a mount: it might lay slots out in another way."""
 
 READY = b"\0"
 
@@ -35,12 +44,12 @@ class Setup:
 
 
 def encode_setup(setup: Setup) -> bytes:
-    """The first packet. Secret: for the child's socket alone."""
+    """Secret: for the child's socket alone."""
     return _SETUP.pack(setup.volume_id, setup.key_id, setup.key) + str(setup.compression).encode()
 
 
 def decode_setup(packet: bytes) -> Setup:
-    """The first packet. Raises struct.error, ConfigError, UnicodeDecodeError; none of them repeats the key."""
+    """Raises struct.error, ConfigError, UnicodeDecodeError; none of them repeats the key."""
     volume_id, key_id, key = _SETUP.unpack_from(packet)
     compression = Compression.parse(packet[_SETUP.size :].decode())
     return Setup(volume_id=volume_id, key_id=KeyId(key_id), key=key, compression=compression)

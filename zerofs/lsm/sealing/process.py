@@ -4,6 +4,8 @@ It is started when a volume is mounted, or by a large batch, and ended when none
 while all its slots are taken, after it has died, and for small batches, threads seal.
 """
 
+import array
+import contextlib
 import logging
 import socket
 import struct
@@ -15,6 +17,7 @@ import trio
 
 from zerofs.lsm.sealing.arena import Arena
 from zerofs.lsm.sealing.messages import (
+    HELLO,
     PACKET_MAX,
     READY,
     Setup,
@@ -56,10 +59,11 @@ class _Died(Exception):
 class _Child:
     """The process, the memory shared with it, and the socket to it."""
 
-    def __init__(self, process: trio.Process, conversation: socket.socket, arena: Arena) -> None:
+    def __init__(self, process: trio.Process, conversation: socket.socket, setup: Setup) -> None:
         self._process = process
         self._socket = trio.socket.from_stdlib_socket(conversation)
-        self._arena = arena
+        self._setup = setup
+        self._arena: Arena | None = None
         self._free: list[int] = []
         """None before it is ready and after it has died."""
         self._answers: dict[int, trio.Event] = {}
@@ -69,36 +73,33 @@ class _Child:
 
     @classmethod
     async def spawn(cls, setup: Setup) -> "_Child":
-        """Start a process and tell it what it needs. Raises OSError."""
-        arena = Arena.create(SLOTS)
+        """Start a process. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
-                inherited = (theirs.fileno(), arena.descriptor)
-                ours.send(encode_setup(setup))
                 with trio.CancelScope(shield=True):  # a process must not come into being behind our back
                     process = await trio.lowlevel.open_process(
-                        (*COMMAND, *map(str, inherited)),
+                        (*COMMAND, str(theirs.fileno())),
                         stdin=subprocess.DEVNULL,
                         stdout=subprocess.DEVNULL,
-                        pass_fds=inherited,
+                        pass_fds=(theirs.fileno(),),
                         start_new_session=True,
-                        env=child_environment(),
+                        env=child_environment(for_store=False),
                     )
             except BaseException:
                 ours.close()
                 raise
-            finally:
-                arena.close()
-        return cls(process, ours, arena)
+        return cls(process, ours, setup)
 
     def take_slot(self, texts: Sequence[bytes]) -> int | None:
         """A slot for the texts, if there is one."""
-        return self._free.pop() if self._free and self._arena.holds(texts) else None
+        return self._free.pop() if self._free and Arena.holds(texts) else None
 
     async def seal(self, slot: int, texts: Sequence[bytes], nonces: bytes) -> list[bytes]:
         """The frames of a batch. The slot is given back. Raises _Died."""
-        self._arena.put(slot, texts, nonces)
+        arena = self._arena
+        assert arena is not None, "there are slots only where there is memory"
+        arena.put(slot, texts, nonces)
         answer = self._answers[slot] = trio.Event()
         # Shielded as all work in threads is: the slot is the process's until it answers.
         with trio.CancelScope(shield=True), trio.move_on_after(ANSWER_TIMEOUT_S) as patience:
@@ -112,7 +113,7 @@ class _Child:
         if self._is_dead or patience.cancelled_caught:
             raise _Died("it did not answer")
         try:
-            frames = self._arena.take(slot, texts)
+            frames = arena.take(slot, texts, nonces, self._setup.key_id)
         except ValueError as error:
             self._process.kill()
             raise _Died(str(error)) from error
@@ -122,6 +123,9 @@ class _Child:
     async def listen(self) -> str:
         """Hand the answers on until the process ends or speaks nonsense; returns how it ended."""
         try:
+            if await self._socket.recv(PACKET_MAX) != HELLO:
+                return "it did not begin, or is of another version"
+            await self._send_setup()
             if await self._socket.recv(PACKET_MAX) != READY:
                 return "it did not begin"
             self._free = list(range(SLOTS))
@@ -137,6 +141,13 @@ class _Child:
             self._free = []
             for answer in self._answers.values():
                 answer.set()
+
+    async def _send_setup(self) -> None:
+        """Key and memory, now that only the process itself can have them."""
+        with contextlib.closing(Arena.create(SLOTS)) as arena:
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [arena.descriptor]).tobytes())
+            await self._socket.sendmsg([encode_setup(self._setup)], [rights])
+        self._arena = arena
 
     async def end(self) -> int:
         """Kill the process; on return it is gone, and its exit code known. It owns nothing that would be lost."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.lsm.sealing.kit import make_nonces, make_sealer
+from tests.unit.lsm.sealing.kit import KEY_ID, make_nonces, make_sealer
 from zerofs.lsm.sealing.arena import SLOT_SIZE, Arena
 from zerofs.lsm.sealing.work import seal_chunks
 from zerofs.units import CHUNK_SIZE, MIB
@@ -30,7 +30,7 @@ def test_frames_are_those_that_a_thread_makes(batches):
         for slot, texts in enumerate(batches):
             arena.seal(slot, len(texts), sealer)
         for slot, texts in enumerate(batches):
-            assert arena.take(slot, texts) == seal_chunks(sealer, texts, nonces[slot])
+            assert arena.take(slot, texts, nonces[slot], KEY_ID) == seal_chunks(sealer, texts, nonces[slot])
 
 
 def test_both_sides_see_the_same_memory(arena):
@@ -39,7 +39,7 @@ def test_both_sides_see_the_same_memory(arena):
     with contextlib.closing(Arena(os.dup(arena.descriptor))) as other:
         arena.put(1, texts, nonces)
         other.seal(1, len(texts), make_sealer())
-    assert arena.take(1, texts) == seal_chunks(make_sealer(), texts, nonces)
+    assert arena.take(1, texts, nonces, KEY_ID) == seal_chunks(make_sealer(), texts, nonces)
 
 
 @pytest.mark.parametrize(
@@ -62,17 +62,32 @@ def test_what_a_slot_holds(arena, texts, fits):
         before = bytes(arena._view[2 * SLOT_SIZE :])
         arena.put(1, texts, nonces)
         arena.seal(1, len(texts), make_sealer())
-        assert arena.take(1, texts) == seal_chunks(make_sealer(), texts, nonces)
+        assert arena.take(1, texts, nonces, KEY_ID) == seal_chunks(make_sealer(), texts, nonces)
         assert bytes(arena._view[2 * SLOT_SIZE :]) == before
 
 
 @pytest.mark.parametrize("size", [0, 3 + 46, 1 << 31])
 def test_frames_of_impossible_sizes_are_refused(arena, size):
-    arena.put(0, [b"abc"], make_nonces([b"abc"]))
+    nonces = make_nonces([b"abc"])
+    arena.put(0, [b"abc"], nonces)
     arena.seal(0, 1, make_sealer())
     arena._view[:4] = size.to_bytes(4, "little")
     with pytest.raises(ValueError, match="impossible"):
-        arena.take(0, [b"abc"])
+        arena.take(0, [b"abc"], nonces, KEY_ID)
+
+
+def test_a_slot_that_nobody_sealed_gives_nothing(arena):
+    texts = [os.urandom(5000)] * 3
+    nonces, others = make_nonces(texts), make_nonces(texts)
+    arena.put(0, texts, nonces)
+    with pytest.raises(ValueError, match="or none"):
+        arena.take(0, texts, nonces, KEY_ID)
+    arena.seal(0, len(texts), make_sealer())
+    with pytest.raises(ValueError, match="other chunks"):
+        arena.take(0, texts, nonces, KEY_ID + 1)
+    arena.put(0, texts, others)
+    with pytest.raises(ValueError, match="other chunks"):
+        arena.take(0, texts, others, KEY_ID)
 
 
 def test_the_memory_has_no_name_and_cannot_be_cut(arena):

@@ -14,6 +14,7 @@ import trio.testing
 from tests.unit.lsm.sealing.kit import KEY, make_nonces, make_sealer, make_setup
 from zerofs.lsm.sealing import process
 from zerofs.lsm.sealing.arena import SLOT_SIZE
+from zerofs.lsm.sealing.messages import HELLO
 from zerofs.lsm.sealing.process import WORTH_BYTES, ProcessSealer
 from zerofs.lsm.sealing.sealer import ThreadSealer
 from zerofs.lsm.sealing.work import seal_chunks
@@ -191,19 +192,21 @@ async def test_a_process_that_hangs_is_killed(monkeypatch):
 @pytest.mark.parametrize(
     ("packets", "told"),
     [
-        ([b"nonsense"], "did not begin"),
-        ([b"\0", b"x"], "error"),
-        ([b"\0", bytes(4)], "KeyError"),
+        ([HELLO, b"nonsense"], "did not begin"),
+        ([HELLO, b"\0", b"x"], "error"),
+        ([HELLO, b"\0", bytes(4)], "KeyError"),
+        ([HELLO], "did not begin"),
+        ([HELLO + b"1"], "another version"),
         ([], "did not begin"),
     ],
-    ids=["no ready", "no slot", "a slot that nobody filled", "nothing"],
+    ids=["no ready", "no slot", "a slot that nobody filled", "hello alone", "another version", "nothing"],
 )
 async def test_a_process_that_talks_nonsense_is_ended(monkeypatch, caplog, packets, told):
     program = (
         "import socket, sys\n"
         "it = socket.socket(fileno=int(sys.argv[1]))\n"
-        "it.recv(4096)\n"
-        f"for packet in {packets!r}: it.send(packet)\n"
+        f"for packet in {packets[:1]!r}: it.send(packet); it.recv(4096)\n"
+        f"for packet in {packets[1:]!r}: it.send(packet)\n"
     )
     monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", program))
     async with running() as bed:
@@ -217,8 +220,9 @@ async def test_a_process_that_talks_nonsense_is_ended(monkeypatch, caplog, packe
 async def test_frames_that_cannot_be_are_made_again(monkeypatch):
     program = (
         "import mmap, socket, sys\n"
-        "it, memory = socket.socket(fileno=int(sys.argv[1])), mmap.mmap(int(sys.argv[2]), 0)\n"
-        "it.recv(4096)\n"
+        "it = socket.socket(fileno=int(sys.argv[1]))\n"
+        f"it.send({HELLO!r})\n"
+        "memory = mmap.mmap(socket.recv_fds(it, 4096, 1)[1][0], 0)\n"
         "it.send(bytes(1))\n"
         "while packet := it.recv(4096):\n"
         f"    at = int.from_bytes(packet[:4], 'little') * {SLOT_SIZE}\n"
@@ -254,14 +258,38 @@ async def test_cancelled_callers_lose_no_slot():
 
 async def test_secrets_stand_nowhere_for_others_to_read(monkeypatch):
     monkeypatch.setenv("ZEROFS_PASSWORD", "correct horse battery")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAnobodyshouldseethis")
     async with running() as bed:
         bed.sealer.prepare()
         await bed.ready()
-        arguments, environment, limits = (proc(bed.pid, name) for name in ("cmdline", "environ", "limits"))
+        arguments, limits = proc(bed.pid, "cmdline"), proc(bed.pid, "limits")
         assert KEY not in arguments
         assert KEY.hex().encode() not in arguments
-        assert b"correct horse" not in environment
         assert b"Max core file size        0" in limits
+        with contextlib.suppress(PermissionError):  # of a process that is not dumpable only root may read it
+            environment = proc(bed.pid, "environ")
+            assert b"correct horse" not in environment
+            assert b"AKIA" not in environment
+
+
+async def test_key_and_memory_come_only_to_a_process_that_nobody_can_look_into(monkeypatch):
+    """Until it says hello the others of its user may open what it has: it has nothing."""
+    program = (
+        "import os, select, socket, sys, time\n"
+        "it = socket.socket(fileno=int(sys.argv[1]))\n"
+        "if select.select([it], [], [], 0.5)[0]: sys.exit(7)\n"
+        "time.sleep(60)\n"
+    )
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", program))
+    async with running() as bed:
+        bed.sealer.prepare()
+        await until_not(lambda: bed.child is None)
+        pid = bed.pid
+        await trio.sleep(1)
+        assert bed.pid == pid, "nothing was sent to it"
+        open_files = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{bed.pid}/fd")]
+        assert not any("memfd" in name for name in open_files)
+        assert bed.child._arena is None
 
 
 @pytest.fixture(autouse=True)
