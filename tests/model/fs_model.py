@@ -181,9 +181,9 @@ class Tree:
         node.mtime_ns = None
 
     def copy(self, source: Node, start: int, target: Node, place: int, size: int) -> int:
-        if source is target and abs(start - place) < size:
-            raise Refused("EINVAL")
         data = bytes(source.content[start : start + size])
+        if source is target and abs(start - place) < len(data):
+            raise Refused("EINVAL")
         if data:
             self.write(target, place, data)
         return len(data)

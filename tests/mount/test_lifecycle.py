@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -159,6 +160,46 @@ def fill(path, size):
     except OSError as error:
         return error.errno
     return 0
+
+
+def seal_batches(mount):
+    metrics = mount.status()["metrics"]
+    return {by: metrics.get(f'seal_batches{{by="{by}"}}', 0) for by in ("process", "thread")}
+
+
+def sealing_processes(mount):
+    """Those that a mount has started."""
+    children = Path(f"/proc/{mount.status()['pid']}/task").glob("*/children")
+    pids = [pid for file in children for pid in file.read_text().split()]
+    return [pid for pid in pids if b"zerofs.lsm.sealing.child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_bulk_data_is_sealed_by_a_process_of_its_own_and_survives_its_death(lab):
+    store = lab.local_store()
+    mount = lab.mount(store)
+    data = os.urandom(24 * MB)
+    wait_for(lambda: sealing_processes(mount), "the sealing process")
+    for name in ("with", "dying", "without"):
+        with (mount.path / name).open("wb") as file:
+            file.write(data[: len(data) // 2])
+            os.fsync(file.fileno())
+            if name == "dying":
+                assert seal_batches(mount)["process"] > 0
+                for pid in sealing_processes(mount):
+                    os.kill(int(pid), signal.SIGKILL)
+            file.write(data[len(data) // 2 :])
+            os.fsync(file.fileno())
+    assert sealing_processes(mount) == []
+    assert seal_batches(mount)["thread"] > 0
+    assert "sealing process is gone" in mount.log
+    mount.cold_remount()
+    for name in ("with", "dying", "without"):
+        assert (mount.path / name).read_bytes() == data
+    mount.umount()
+    mount.start("--read-only")
+    assert (mount.path / "with").read_bytes() == data
+    assert sealing_processes(mount) == [], "who writes nothing seals nothing"
+    mount.umount()
 
 
 def test_a_volume_in_memory(lab):

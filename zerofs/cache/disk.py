@@ -12,7 +12,6 @@ cache: a file that crashed one process never gets another. A file that gave a da
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import trio
 
-from zerofs.cache.leftovers import LOCK_NAME, remove_unused
+from zerofs.cache.folders import remove_unused, take_lock
 from zerofs.cache.record import Shape, take_record, write_record
 from zerofs.cache.ringfile import RingFile, memory_is_cleared, unused_path
 from zerofs.units import MIB
@@ -62,9 +61,7 @@ class DiskCache:
             log.warning("no disk cache: this C library does not clear memory, so its files would show our own")
             return False
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock_fd = os.open(self._folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock_fd = take_lock(self._folder)
             self._note_use()
             shapes = take_record(self._folder)
         except OSError as error:

@@ -1,8 +1,8 @@
 """Chunks into chunk SSTs: compress and seal in batches on threads, gather, upload in parallel.
 
 Chunks are taken in the order of their tickets. Three places hold them in turn: the queue (not sealed), the open list
-(sealed, waiting for the SST to fill), the uploads. Every change calls `_pump`, which starts what can be started; so no
-step waits for a timer, and a drain only lowers the bar for closing the open list.
+(sealed, waiting for the SST to fill), the uploads. Every change that lets something start calls `_pump`; so no step
+waits for a timer, and a drain only lowers the bar for closing the open list.
 """
 
 import math

@@ -38,6 +38,8 @@ async def copy_range(ctx: Context, source: int, source_offset: int, target: int,
         size = min(size, origin.node.size - source_offset)
         if size <= 0:
             return 0
+        if origin.node is destination.node and abs(source_offset - target_offset) < size:
+            raise FsError(errno.EINVAL, "the ranges overlap")
         into_chunk = source_offset % CHUNK_SIZE
         alike = into_chunk == target_offset % CHUNK_SIZE
         if alike and not into_chunk and size >= CHUNK_SIZE:
@@ -63,8 +65,6 @@ def _checked_size(origin: Handle, source_offset: int, destination: Handle, targe
     if target_offset >= MAX_FILE_SIZE:
         raise FsError(errno.EFBIG)
     size = min(size, MAX_FILE_SIZE - target_offset)
-    if origin.node is destination.node and abs(source_offset - target_offset) < size:
-        raise FsError(errno.EINVAL, "the ranges overlap")
     return size
 
 

@@ -64,6 +64,16 @@ async def test_within_one_file_and_not_onto_itself(mounted: Mounted) -> None:
     await mounted.fs.release(handle)
 
 
+async def test_a_file_appended_to_itself_may_ask_for_more_than_it_has(mounted: Mounted) -> None:
+    """Ranges overlap only as far as there is something to copy."""
+    data = os.urandom(4 * C)
+    await mounted.write_file("/f", data)
+    handle = await mounted.open("/f", os.O_RDWR)
+    assert await mounted.fs.copy_range(handle, 0, handle, 4 * C, 8 * C) == 4 * C
+    assert await mounted.read_file("/f") == data * 2
+    await mounted.fs.release(handle)
+
+
 async def test_what_is_changed_afterwards_is_changed_in_one_of_them(mounted: Mounted) -> None:
     data = os.urandom(3 * C)
     reader, writer = await opened(mounted, data, b"")

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from zerofs.cache.disk import DiskCache
-from zerofs.cache.leftovers import LOCK_NAME, UNUSED_NS, remove_unused
+from zerofs.cache.folders import LOCK_NAME, UNUSED_NS, remove_unused, take_lock
 from zerofs.testing.world import SimWorld
 from zerofs.units import MIB
 
@@ -18,8 +18,8 @@ def cache_folder(parent, name, *, age_ns, files=("000000000001.cache", "00000000
     folder = parent / name
     folder.mkdir()
     for file in (LOCK_NAME, *files):
-        (folder / file).write_bytes(b"x")
-    os.utime(folder / LOCK_NAME, ns=(NOW_NS - age_ns, NOW_NS - age_ns))
+        (folder / file).write_bytes(b"" if file == LOCK_NAME else b"x")
+        os.utime(folder / file, ns=(NOW_NS - age_ns, NOW_NS - age_ns))
     return folder
 
 
@@ -55,10 +55,54 @@ def test_a_folder_without_our_lock_stays(tmp_path):
     assert len(list(folder.iterdir())) == 3
 
 
-def test_a_file_that_is_not_ours_stays_with_its_folder(tmp_path):
-    folder = cache_folder(tmp_path, "0123abcd", age_ns=UNUSED_NS * 2, files=("000000000001.cache", "thesis.odt"))
+@pytest.mark.parametrize("foreign", ["thesis.odt", "directory", "link", "full lock"])
+def test_a_folder_with_anything_that_is_not_ours_stays_as_it_is(tmp_path, foreign):
+    parent = tmp_path / "caches"
+    parent.mkdir()
+    folder = cache_folder(parent, "0123abcd", age_ns=UNUSED_NS * 2)
+    if foreign == "thesis.odt":
+        (folder / "thesis.odt").write_bytes(b"all of it")
+    elif foreign == "directory":
+        (folder / "000000000002.cache").mkdir()
+    elif foreign == "link":
+        (tmp_path / "target").write_bytes(b"elsewhere")
+        (folder / "000000000002.cache").symlink_to(tmp_path / "target")
+    else:
+        (folder / LOCK_NAME).write_bytes(b"12345")
+    for path in folder.iterdir():
+        os.utime(path, ns=(1, 1), follow_symlinks=False)
+    before = sorted(folder.iterdir())
+    assert remove_unused(parent, NOW_NS) == []
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("young", ["record", "000000000001.cache", LOCK_NAME])
+def test_any_young_file_keeps_a_folder(tmp_path, young):
+    """Versions before this one did not touch the lock, and a mount that was killed has written files, no more."""
+    folder = cache_folder(tmp_path, "0123abcd", age_ns=UNUSED_NS * 2)
+    os.utime(folder / young, ns=(NOW_NS, NOW_NS))
     assert remove_unused(tmp_path, NOW_NS) == []
-    assert sorted(path.name for path in folder.iterdir()) == [LOCK_NAME, "thesis.odt"]
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_whoever_opened_the_lock_of_a_folder_that_is_deleted_takes_a_new_one(tmp_path, monkeypatch):
+    folder = cache_folder(tmp_path, "0123abcd", age_ns=UNUSED_NS * 2)
+    real, taken = fcntl.flock, []
+
+    def flock(descriptor, operation):
+        if not taken:
+            taken.append(descriptor)
+            assert remove_unused(tmp_path, NOW_NS) == ["0123abcd"]
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    descriptor = take_lock(folder)
+    assert os.path.samestat(os.fstat(descriptor), os.stat(folder / LOCK_NAME))
+    monkeypatch.undo()
+    with pytest.raises(BlockingIOError):
+        take_lock(folder)
+    os.close(descriptor)
+    os.close(take_lock(folder))
 
 
 def test_links_are_not_followed(tmp_path):
