@@ -64,8 +64,7 @@ def _checked_size(origin: Handle, source_offset: int, destination: Handle, targe
         return 0
     if target_offset >= MAX_FILE_SIZE:
         raise FsError(errno.EFBIG)
-    size = min(size, MAX_FILE_SIZE - target_offset)
-    return size
+    return min(size, MAX_FILE_SIZE - target_offset)
 
 
 async def _share(

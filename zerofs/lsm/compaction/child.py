@@ -18,7 +18,7 @@ import trio
 from zerofs.errors import ZerofsError
 from zerofs.lsm.compaction.framing import MessageError
 from zerofs.lsm.compaction.merge import compact
-from zerofs.lsm.compaction.messages import Answer, Counted, Setup, decode_job, decode_setup, encode_answer
+from zerofs.lsm.compaction.messages import Answer, Counted, Setup, decode_job, decode_setup, encode_answer, encode_hello
 from zerofs.lsm.compaction.pipe import Pipe
 from zerofs.lsm.storage import Sealers, Storage
 from zerofs.objectstore.open import open_store
@@ -103,7 +103,12 @@ def _sealers(setup: Setup, world: World) -> Sealers:
 
 
 async def serve(pipe: Pipe, world: World) -> None:
-    """Take the setup, then jobs, and answer each. Never returns: the end of the conversation ends the process."""
+    """Say hello, take the setup, then jobs, and answer each.
+
+    Never returns: the end of the conversation ends the process. To be called once the process is hardened: before, its
+    standard input can be opened by others of the same user, so nobody sends it secrets without the hello.
+    """
+    await pipe.send(encode_hello())
     to_work, work = trio.open_memory_channel[bytes](1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_listen, pipe, to_work)

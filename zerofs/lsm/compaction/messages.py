@@ -66,6 +66,11 @@ class Answer:
 # --- encoding --------------------------------------------------------------------------------------------------
 
 
+def encode_hello() -> bytes:
+    """The first message of a worker: nobody else can look into it any more, so it may be told secrets."""
+    return _dump(hello=True)
+
+
 def encode_setup(setup: Setup) -> bytes:
     """The first message. Secret: for the pipe alone."""
     return _dump(
@@ -143,6 +148,13 @@ def _dump(**content: Any) -> bytes:
 
 
 # --- decoding --------------------------------------------------------------------------------------------------
+
+
+def check_hello(payload: bytes) -> None:
+    """Raise MessageError unless it is what a worker of this version says first."""
+    hello = _load(payload)
+    hello.flag("hello")
+    hello.end()
 
 
 def decode_setup(payload: bytes) -> Setup:

@@ -17,7 +17,7 @@ from zerofs.errors import ZerofsError
 from zerofs.lsm.compaction.framing import MessageError
 from zerofs.lsm.compaction.job import CompactionJob, CompactionResult
 from zerofs.lsm.compaction.merge import compact
-from zerofs.lsm.compaction.messages import Answer, Setup, decode_answer, encode_job, encode_setup
+from zerofs.lsm.compaction.messages import Answer, Setup, check_hello, decode_answer, encode_job, encode_setup
 from zerofs.lsm.compaction.pipe import Pipe
 from zerofs.lsm.storage import Storage
 from zerofs.process import child_environment
@@ -86,7 +86,7 @@ class _Child:
 
     @classmethod
     async def spawn(cls, setup: Setup) -> "_Child":
-        """Start a process and send it the setup. Raises WorkerDiedError."""
+        """Start a process and, once it is hardened, send it the setup. Raises WorkerDiedError."""
         try:
             with trio.CancelScope(shield=True):  # a process must not come into being behind our back
                 process = await trio.lowlevel.open_process(
@@ -100,10 +100,17 @@ class _Child:
             raise WorkerDiedError(f"the compaction worker cannot be started: {error.strerror or error}") from error
         child = cls(process)
         try:
+            check_hello(await child._receive())
             await child._pipe.send(encode_setup(setup))
         except BaseException as error:
             raise await child.ended_by(error) from None
         return child
+
+    async def _receive(self) -> bytes:
+        payload = await self._pipe.receive()
+        if payload is None:
+            raise trio.BrokenResourceError("it closed its end")
+        return payload
 
     @property
     def is_alive(self) -> bool:
@@ -114,10 +121,7 @@ class _Child:
         """The answer to a job. Whatever this raises, the process is gone then."""
         try:
             await self._pipe.send(encode_job(job))
-            payload = await self._pipe.receive()
-            if payload is None:
-                raise trio.BrokenResourceError("it closed its end")
-            return decode_answer(payload)
+            return decode_answer(await self._receive())
         except BaseException as error:
             raise await self.ended_by(error) from None
 

@@ -21,7 +21,7 @@ from zerofs.lsm.compaction import worker as worker_module
 from zerofs.lsm.compaction.child import PROTOCOL_EXIT_CODE, Tally, open_storage
 from zerofs.lsm.compaction.framing import frame
 from zerofs.lsm.compaction.job import CompactionJob, names_needed
-from zerofs.lsm.compaction.messages import Setup, encode_job, encode_setup
+from zerofs.lsm.compaction.messages import Setup, encode_hello, encode_job, encode_setup
 from zerofs.lsm.compaction.worker import COMMAND, ChildWorker, InlineWorker, WorkerDiedError
 from zerofs.lsm.format.manifest import Run
 from zerofs.lsm.format.rows import PUT
@@ -334,7 +334,7 @@ async def test_a_child_ends_with_its_input_even_in_the_middle_of_a_job(volume, s
         assert child.poll() is None
         child.stdin.close()
         assert child.wait(5) == 0
-        assert child.stdout.read() == b""
+        assert child.stdout.read() == frame(encode_hello())
 
 
 PARENT = """
@@ -371,6 +371,7 @@ async def test_a_child_ends_when_the_writer_is_killed(volume, silence):
         ("print('this is not an answer')", "announces"),
         ("import sys; sys.stdout.buffer.write(b'\\2\\0\\0\\0{}'); sys.stdout.flush(); sys.stdin.read()", "malformed"),
         ("import sys; sys.stdout.buffer.write(b'\\9\\0\\0\\0{}')", "within a message"),
+        (f"import sys; sys.stdout.buffer.write({frame(encode_hello())} + b'\\2\\0\\0\\0[]')", "malformed|object"),
     ],
 )
 async def test_a_child_that_does_not_keep_to_the_rules_is_killed(volume, monkeypatch, program, expected):
@@ -381,6 +382,15 @@ async def test_a_child_that_does_not_keep_to_the_rules_is_killed(volume, monkeyp
         assert children() == []
         monkeypatch.undo()
         await worker.compact(volume.job())
+
+
+async def test_a_child_that_does_not_say_hello_is_told_no_secret(volume, monkeypatch):
+    """Before, others of its user may open its standard input."""
+    program = "import sys, select; sys.exit(9 if select.select([sys.stdin], [], [], 1)[0] else 8)"
+    monkeypatch.setattr(worker_module, "COMMAND", (sys.executable, "-c", program, "compaction"))
+    async with child_worker(volume.setup) as worker:
+        with pytest.raises(WorkerDiedError, match="status 8"):
+            await worker.compact(volume.job())
 
 
 async def test_a_bug_in_the_child_ends_it(volume):
@@ -402,7 +412,7 @@ async def test_a_child_that_cannot_be_started_is_an_error_of_ours(volume, monkey
 )
 def test_a_child_takes_nothing_but_the_conversation(said):
     done = subprocess.run(COMMAND, input=said, capture_output=True, timeout=DEADLINE_S, check=False)
-    assert (done.returncode, done.stdout) == (PROTOCOL_EXIT_CODE, b"")
+    assert (done.returncode, done.stdout) == (PROTOCOL_EXIT_CODE, frame(encode_hello()))
     assert b"Traceback" not in done.stderr
     assert done.stderr.count(b"\n") == 1
     assert SECRETS["secret key"] not in done.stderr
