@@ -47,8 +47,10 @@ def test_making_something(site, make):
     MAKING[make](site, parent + "/new")
     assert watch.changed(parent) == "mc"
     made = times(parent + "/new")
-    assert made["m"] == made["c"] == times(parent)["m"]
+    assert watch.before[parent]["m"] < made["m"] == made["c"] <= times(parent)["m"]
     assert made["a"] >= watch.before[parent]["m"]
+    if site.is_mount:  # one transaction, one time; a disk may stamp the two at different ticks
+        assert made["m"] == times(parent)["m"]
 
 
 @pytest.mark.parametrize("make", MAKING)
