@@ -7,6 +7,8 @@ import copy
 import stat
 from dataclasses import dataclass, field
 
+# Source: linux/falloc.h
+KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 0x01, 0x02, 0x10
 DIRECTORY, REGULAR, SYMLINK, FIFO = stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK, stat.S_IFIFO
 
 
@@ -28,6 +30,8 @@ class Node:
     entries: dict[bytes, "Node"] = field(default_factory=dict)
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
     parent: "Node | None" = None
+    linkable: bool = False
+    """Made without a name, and may get one."""
     atime_ns: int | None = None
     mtime_ns: int | None = None
     """Known only when they were set last."""
@@ -92,8 +96,11 @@ class Tree:
             raise Refused("EEXIST")
         if node.kind == DIRECTORY:
             raise Refused("EPERM")
+        if not node.nlink and not node.linkable:
+            raise Refused("ENOENT")
         directory.entries[name] = node
         node.nlink += 1
+        node.linkable = False
         directory.mtime_ns = None
 
     def remove(self, directory: Node, name: bytes, *, wants_directory: bool) -> None:
@@ -173,11 +180,15 @@ class Tree:
         node.content[offset : offset + len(data)] = data
         node.mtime_ns = None
 
-    def zero(self, node: Node, start: int, size: int, *, keep_size: bool) -> None:
-        if not keep_size:
+    def allocate(self, node: Node, mode: int, start: int, size: int) -> None:
+        """fallocate(2)."""
+        if size <= 0:
+            raise Refused("EINVAL")
+        if not mode & KEEP_SIZE:
             self.write(node, start + size, b"")
-        stop = min(start + size, len(node.content))
-        node.content[start:stop] = bytes(max(0, stop - start))
+        if mode & (PUNCH_HOLE | ZERO_RANGE):
+            stop = min(start + size, len(node.content))
+            node.content[start:stop] = bytes(max(0, stop - start))
         node.mtime_ns = None
 
     def copy(self, source: Node, start: int, target: Node, place: int, size: int) -> int:

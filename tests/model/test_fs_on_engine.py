@@ -1,7 +1,7 @@
 """The filesystem over the real engine with tiny limits, against the plain tree: seeded, with remounts and lost caches.
 
-The state machine of `test_fs_model` searches for wrong answers over the fake engine; this looks for what the fake would
-hide: values that come back from WAL objects, memtables, blocks and chunk SSTs instead of from a dictionary.
+The machine of `test_room_beside_tree` searches for wrong answers over the fake engine; this looks for what that hides:
+values that come back from WAL objects, memtables, blocks and chunk SSTs instead of from a dictionary.
 """
 
 import os
@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.model.fs_checker import assert_consistent
-from tests.model.fs_model import DIRECTORY, REGULAR, SYMLINK, Node, Refused, Tree
+from tests.model.fs_model import DIRECTORY, KEEP_SIZE, PUNCH_HOLE, REGULAR, SYMLINK, ZERO_RANGE, Node, Refused, Tree
 from tests.unit.fs.harness import ROOT_CALLER, evict_all, fails
 from tests.unit.lsm.kit import Bed, Crash
 from zerofs.fs.attributes import AttributeChanges, Attributes
 from zerofs.fs.filesystem import Filesystem
 from zerofs.fs.format.keys import CHUNK_RANGE, META_RANGE
-from zerofs.fs.ops.space import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 from zerofs.fs.options import FilesystemOptions
 from zerofs.fs.ports import Engine
 from zerofs.units import CHUNK_SIZE
@@ -128,7 +127,7 @@ class Driver:
             node, mode = self.tree.at(path), self.rng.choice([PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE])
             offset, size = self.rng.choice([0, self.size()]), self.size()
             handle = await self.fs.open(ROOT_CALLER, (await self.find(path)).inode, os.O_RDWR)
-            self.tree.zero(node, offset, size, keep_size=bool(mode & KEEP_SIZE))
+            self.tree.allocate(node, mode, offset, size)
             await self.fs.allocate(handle, mode, offset, size)
             await self.fs.release(handle)
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import pytest
 
-from tests.servers import Server
+from tests.servers import Server, missing_minio
 
 KINDS = ("file", "moto", "minio")
 HOUSEKEEPING = ".zerofs_local"
@@ -173,6 +173,10 @@ class BucketStore:
 
 
 def on_stores(*kinds: str) -> pytest.MarkDecorator:
-    """Runs a test that takes `store` on each of these kinds, all of them if none is named."""
-    params = [pytest.param(kind, marks=[pytest.mark.s3] if kind == "minio" else []) for kind in kinds or KINDS]
+    """Runs a test that takes `store` on each of these kinds, all of them if none is named.
+
+    moto stands in for MinIO where that is missing; where both are there, its share is left to the slow tests.
+    """
+    marks = {"minio": [pytest.mark.s3], "moto": [] if missing_minio() else [pytest.mark.slow]}
+    params = [pytest.param(kind, marks=marks.get(kind, [])) for kind in kinds or KINDS]
     return pytest.mark.parametrize("store", params, indirect=True)

@@ -147,7 +147,9 @@ def test_the_life_has_everything_in_it(tmp_path):
 
 
 @pytest.mark.parametrize("fault", [Fault.CRASH_BEFORE, Fault.CRASH_AFTER, Fault.LOST_REPLY])
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=[pytest.mark.slow] if part % 2 else []) for part in range(4)]
+)
 def test_a_crash_at_every_store_call(tmp_path, fault, part):
     calls = one_life(tmp_path / "count", None, 0)
     assert calls > 150
