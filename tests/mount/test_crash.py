@@ -1,5 +1,7 @@
 """P2 and P3: what a killed process leaves behind (point 4 of the issue)."""
 
+import contextlib
+import mmap
 import os
 import random
 import shutil
@@ -142,6 +144,28 @@ def test_rounds_of_kills_at_random_moments(fuse, tmp_path, rounds, writeback):
         assert {path.name for path in mount.path.iterdir()} == {root.name for root in kept}
         assert {root: journal.read_directory(root) for root in kept} == kept
         mount.umount()
+
+
+@pytest.mark.parametrize("how", ["O_SYNC", "O_DSYNC", "MS_SYNC"])
+def test_a_synchronous_write_survives_a_crash(lab, store, how):
+    """With the writeback cache, and without any fsync."""
+    mount = lab.mount(store)
+    path, data = mount.path / "file", os.urandom(100_000)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, how, 0), 0o600)
+    if how == "MS_SYNC":
+        os.ftruncate(descriptor, len(data))
+        mapping = mmap.mmap(descriptor, 0)
+        mapping[:] = data
+        mapping.flush()
+    else:
+        assert os.write(descriptor, data) == len(data)
+    mount.kill()
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+    mount.drop_cache()
+    mount.start()
+    assert path.read_bytes() == data
+    mount.umount()
 
 
 def kill_at_random(lab, mount, root, seed, chance):

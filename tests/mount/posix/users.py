@@ -3,12 +3,19 @@
 import errno
 import os
 import pickle
+import select
+import signal
 import struct
 import time
 from typing import Any
 
+import pytest
+
 GROUP = 64_000
 """Of alice and of bob, besides their own."""
+
+only_the_mount = pytest.mark.parametrize("ground", ["zerofs"], indirect=True)
+"""For what a plain directory does otherwise."""
 
 _LENGTH = struct.Struct("<I")
 
@@ -21,8 +28,8 @@ class User:
         self.uid = uid
         self.gid = gid
         ours, theirs = os.pipe(), os.pipe()
-        self._pid = os.fork()
-        if not self._pid:
+        self.pid = os.fork()
+        if not self.pid:
             os.close(ours[1])
             os.close(theirs[0])
             _serve(ours[0], theirs[1], uid, gid, groups)
@@ -38,6 +45,27 @@ class User:
             return result
         raise result
 
+    def start(self, function: Any, *arguments: Any) -> None:
+        """As `do`, without waiting. `finish` gives the result."""
+        _send(self._to, (function, arguments, {}))
+
+    def finish(self, patience_s: float) -> Any:
+        """What the started call returned or raised. Raises TimeoutError if it is still under way."""
+        ready, _, _ = select.select([self._from], [], [], patience_s)
+        if not ready:
+            raise TimeoutError
+        ok, result = _receive(self._from)
+        if ok:
+            return result
+        raise result
+
+    def kill(self) -> None:
+        """kill -9, whatever it is doing; it is gone afterwards."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self._to)
+        os.close(self._from)
+
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments, **options: self.do(name, *arguments, **options)
 
@@ -46,7 +74,7 @@ class User:
         _send(self._to, None)
         os.close(self._to)
         os.close(self._from)
-        os.waitpid(self._pid, 0)
+        os.waitpid(self.pid, 0)
 
     def __repr__(self) -> str:
         return self.name
