@@ -36,6 +36,8 @@ class OpenOptions:
     """Make a volume where nothing is."""
     accept_rollback: bool = False
     mountpoint: str = ""
+    noatime: bool = False
+    """Reads leave access times alone."""
 
 
 async def unseal_or_create(

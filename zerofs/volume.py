@@ -359,6 +359,7 @@ async def _open_filesystem(
     fs_options = FilesystemOptions(
         max_size_bytes=settings.filesystem.max_size_bytes,
         read_only=options.read_only,
+        noatime=options.noatime,
         root_uid=os.getuid(),
         root_gid=os.getgid(),
         writeback_interval_s=settings.lsm.sync_interval_s,

@@ -17,8 +17,8 @@ from zerofs.errors import ConfigError
 _IGNORED = frozenset(
     [
         *("_netdev", "nofail", "auto", "noauto", "defaults", "user", "nouser", "users", "owner", "group"),
-        *("dev", "nodev", "suid", "nosuid", "exec", "async", "atime", "noatime", "diratime", "nodiratime"),
-        *("relatime", "norelatime", "nostrictatime", "lazytime", "nolazytime", "silent", "loud"),
+        *("dev", "nodev", "suid", "nosuid", "exec", "async", "diratime", "nodiratime"),
+        *("norelatime", "nostrictatime", "lazytime", "nolazytime", "silent", "loud"),
     ]
 )
 _IGNORED_WITH_VALUE = frozenset(["user", "comment", "fsname", "subtype"])
@@ -30,6 +30,9 @@ _SWITCHES: dict[str, dict[str, bool]] = {
     "noexec": {"no_exec": True},
     "writeback": {"writeback": True},
     "nowriteback": {"writeback": False},
+    "noatime": {"noatime": True},
+    "atime": {"noatime": False},
+    "relatime": {"noatime": False},
     "take_over": {"take_over": True},
     "accept_rollback": {"accept_rollback": True},
 }
@@ -40,6 +43,9 @@ _MEANINGS = {
     "allow_other": "Let other users in.",
     "writeback": "Let the kernel gather small writes.",
     "nowriteback": "Pass every write on at once.",
+    "noatime": "Let reads leave access times alone.",
+    "atime": "Access times as with `relatime`, whatever the configuration says.",
+    "relatime": "As `atime`.",
     "noexec": "No program in the mount can be run. Needs root.",
     "take_over": "As `--take-over`.",
     "accept_rollback": "As `--accept-rollback`.",
@@ -56,6 +62,7 @@ class MountOptions:
     read_only: bool | None = None
     allow_other: bool | None = None
     writeback: bool | None = None
+    noatime: bool | None = None
     no_exec: bool = False
     config: str | None = None
     checkpoint: str | None = None

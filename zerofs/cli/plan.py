@@ -23,6 +23,7 @@ class MountPlan:
     read_only: bool
     allow_other: bool
     writeback: bool
+    noatime: bool
     no_exec: bool
     take_over: bool
     accept_rollback: bool
@@ -73,6 +74,7 @@ def make_plan(
         checkpoint=options.checkpoint,
         allow_other=fuse.allow_other if options.allow_other is None else options.allow_other,
         writeback=fuse.writeback if options.writeback is None else options.writeback,
+        noatime=fuse.noatime if options.noatime is None else options.noatime,
         no_exec=options.no_exec,
         take_over=options.take_over,
         accept_rollback=options.accept_rollback,

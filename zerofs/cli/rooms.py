@@ -77,6 +77,7 @@ class RealRooms:
             checkpoint=plan.checkpoint,
             accept_rollback=plan.accept_rollback,
             mountpoint=plan.mountpoint,
+            noatime=plan.noatime,
         )
         return open_volume(plan.settings, password, options, world)
 

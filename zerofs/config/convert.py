@@ -57,6 +57,7 @@ def to_settings(document: schema.Document, path: Path, environ: Mapping[str, str
                 read_only=fuse.read_only,
                 allow_other=fuse.allow_other,
                 writeback=fuse.writeback,
+                noatime=fuse.noatime,
             )
         ),
         aws=_s3_options(document.aws),

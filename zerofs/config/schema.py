@@ -126,6 +126,9 @@ class FuseTable(Table):
     writeback: Annotated[bool, Sample(toml="true", active=True)] = Field(
         default=True, description="Let the kernel gather small writes; fsync and close still report every error."
     )
+    noatime: Annotated[bool, Sample(toml="false", active=True)] = Field(
+        default=False, description="Let reads leave access times alone; otherwise once a day, or after a change."
+    )
 
 
 class ServersTable(Table):

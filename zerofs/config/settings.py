@@ -74,6 +74,7 @@ class FuseSettings:
     read_only: bool
     allow_other: bool
     writeback: bool
+    noatime: bool
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -227,8 +227,28 @@ def test_access_times_as_with_relatime(site):
     assert times(path)["a"] > first
 
 
-def read_uncached(path):
-    descriptor = os.open(path, os.O_RDONLY)
+def test_whoever_asks_leaves_access_times_alone(site):
+    path = site.file("f")
+    os.utime(path, ns=(1, 1))
+    read_uncached(path, os.O_NOATIME)
+    assert times(path)["a"] == 1
+
+
+@pytest.mark.parametrize("how", ["the configuration", "-o"])
+def test_a_mount_that_leaves_access_times_alone(lab, how):
+    mount = lab.plan(lab.local_store(), settings={"servers.fuse": {"noatime": True}} if how != "-o" else {})
+    mount.start(*(["-o", "noatime"] if how == "-o" else []))
+    path = mount.path / "f"
+    path.write_bytes(b"data")
+    os.utime(path, ns=(1, 1))
+    read_uncached(path)
+    os.listdir(mount.path)
+    assert times(path)["a"] == 1
+    mount.umount()
+
+
+def read_uncached(path, flags=0):
+    descriptor = os.open(path, os.O_RDONLY | flags)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     assert os.read(descriptor, 1)
     os.close(descriptor)

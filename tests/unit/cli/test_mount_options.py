@@ -20,6 +20,8 @@ from zerofs.errors import ConfigError
         (["ro", "rw"], MountOptions(read_only=False)),
         (["allow_other,nowriteback,noexec"], MountOptions(allow_other=True, writeback=False, no_exec=True)),
         (["writeback"], MountOptions(writeback=True)),
+        (["noatime"], MountOptions(noatime=True)),
+        (["noatime,relatime"], MountOptions(noatime=False)),
         (["take_over,accept_rollback"], MountOptions(take_over=True, accept_rollback=True)),
         (["config=/etc/z.toml"], MountOptions(config="/etc/z.toml")),
         (["checkpoint=before the move"], MountOptions(checkpoint="before the move")),

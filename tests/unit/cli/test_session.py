@@ -136,6 +136,7 @@ def plan(tmp_path):
         read_only=False,
         allow_other=False,
         writeback=True,
+        noatime=False,
         no_exec=False,
         take_over=False,
         accept_rollback=False,

@@ -1,6 +1,7 @@
 """Open files: opening, reading, writing, making durable, closing, and where the holes are."""
 
 import errno
+import os
 
 from zerofs.errors import FsError, ObjectStoreError, ZerofsError
 from zerofs.fs import chunks, content
@@ -47,7 +48,8 @@ async def read(ctx: Context, number: int, offset: int, size: int) -> bytes:
         data = await content.read(ctx.engine, ctx.locks, node, offset, size)
         if handle.stale:
             raise FsError(errno.ESTALE)
-    note_access(ctx, node)
+    if not handle.flags & os.O_NOATIME:
+        note_access(ctx, node)
     return data
 
 

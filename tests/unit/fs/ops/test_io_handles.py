@@ -108,6 +108,15 @@ async def test_noatime(mounted: Mounted) -> None:
     assert mounted.engine.dirty_bytes == 0
 
 
+async def test_a_handle_that_leaves_access_times_alone(mounted: Mounted) -> None:
+    await mounted.write_file("/f", b"abc")
+    before = await mounted.look("/f")
+    handle = await mounted.open("/f", os.O_RDONLY | os.O_NOATIME)
+    assert await mounted.fs.read(handle, 0, 3) == b"abc"
+    await mounted.fs.release(handle)
+    assert await mounted.look("/f") == before
+
+
 async def test_memory_answers_without_a_checkpoint(mounted: Mounted) -> None:
     """What is asked all the time must not give up the thread."""
     with trio.testing.assert_no_checkpoints():
