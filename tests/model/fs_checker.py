@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 
 from zerofs.fs.checker import Checker
+from zerofs.fs.format.keys import CHUNK_RANGE, META_RANGE
+from zerofs.fs.ports import Engine
 
 
 def complaints(raw: Mapping[bytes, bytes], *, orphans_allowed: bool) -> list[str]:
@@ -22,3 +24,16 @@ def assert_consistent(raw: Mapping[bytes, bytes], *, orphans_allowed: bool = Fal
     """Raise AssertionError with everything that is wrong."""
     problems = complaints(raw, orphans_allowed=orphans_allowed)
     assert not problems, os.linesep.join(["the filesystem is inconsistent:", *problems])
+
+
+async def rows_of(engine: Engine) -> dict[bytes, bytes]:
+    """Everything that the engine holds, as bytes."""
+    found: dict[bytes, bytes] = {}
+    for start, stop in (META_RANGE, CHUNK_RANGE):
+        while page := await engine.scan(start, stop, 100):
+            keys = [key for key, _ in page]
+            for key, value in zip(keys, await engine.multi_get(keys), strict=True):
+                assert value is not None
+                found[key] = value if isinstance(value, bytes) else value.encode()
+            start = keys[-1] + b"\0"
+    return found

@@ -11,32 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.model.fs_checker import assert_consistent
+from tests.model.fs_checker import assert_consistent, rows_of
 from tests.model.fs_model import DIRECTORY, KEEP_SIZE, PUNCH_HOLE, REGULAR, SYMLINK, ZERO_RANGE, Node, Refused, Tree
 from tests.unit.fs.harness import ROOT_CALLER, evict_all, fails
 from tests.unit.lsm.kit import Bed, Crash
 from zerofs.fs.attributes import AttributeChanges, Attributes
 from zerofs.fs.filesystem import Filesystem
-from zerofs.fs.format.keys import CHUNK_RANGE, META_RANGE
 from zerofs.fs.options import FilesystemOptions
-from zerofs.fs.ports import Engine
 from zerofs.units import CHUNK_SIZE
 
 C = CHUNK_SIZE
 NAMES = [b"a", b"b", b"c", b"d", b"\xff" * 200]
-
-
-async def rows_of(engine: Engine) -> dict[bytes, bytes]:
-    """Everything that the engine holds, as bytes."""
-    found: dict[bytes, bytes] = {}
-    for start, stop in (META_RANGE, CHUNK_RANGE):
-        while page := await engine.scan(start, stop, 100):
-            keys = [key for key, _ in page]
-            for key, value in zip(keys, await engine.multi_get(keys), strict=True):
-                assert value is not None
-                found[key] = value if isinstance(value, bytes) else value.encode()
-            start = keys[-1] + b"\0"
-    return found
 
 
 class Driver:
