@@ -1,4 +1,6 @@
-"""Users that make system calls: a forked process each, with real ids and supplementary groups of its own."""
+"""Users that make system calls: a forked process each, with real ids and supplementary groups of its own, if root may
+give it any; several of them at the same time, if a test asks for that.
+"""
 
 import errno
 import os
@@ -21,7 +23,7 @@ _LENGTH = struct.Struct("<I")
 
 
 class User:
-    """One user. Every function of `os` is a method, called as that user: `alice.mkdir(path)`. An OSError comes back."""
+    """One user. Every function of `os` is a method, called as that user: `alice.mkdir(path)`. Its error comes back."""
 
     def __init__(self, name: str, uid: int, gid: int, groups: list[int]) -> None:
         self.name = name
@@ -39,7 +41,15 @@ class User:
 
     def do(self, function: Any, *arguments: Any, **options: Any) -> Any:
         """Call a function of `os`, by name, or one that can be pickled, as this user."""
+        self.begin(function, *arguments, **options)
+        return self.result()
+
+    def begin(self, function: Any, *arguments: Any, **options: Any) -> None:
+        """The same, without waiting for it: `result` does."""
         _send(self._to, (function, arguments, options))
+
+    def result(self) -> Any:
+        """What the call that was begun came to. What it raised is raised here."""
         ok, result = _receive(self._from)
         if ok:
             return result
@@ -82,16 +92,17 @@ class User:
 
 def _serve(incoming: int, outgoing: int, uid: int, gid: int, groups: list[int]) -> None:
     try:
-        os.setgroups(groups)
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
+        if not os.geteuid():
+            os.setgroups(groups)
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
         os.umask(0)
         while request := _receive(incoming):
             function, arguments, options = request
             call = getattr(os, function) if isinstance(function, str) else function
             try:
                 answer = True, call(*arguments, **options)
-            except OSError as error:
+            except Exception as error:
                 answer = False, error
             _send(outgoing, answer)
     finally:
