@@ -143,11 +143,11 @@ def test_two_open_files_of_one_process(site, kind):
 def test_a_waiter_gets_it_when_it_is_free(opened, kind):
     alice, (bob, descriptor) = opened
     assert take(alice, kind, EXCLUSIVE) == "ok"
-    bob.start(wait_and_count, descriptor, kind)
+    bob.begin(wait_and_count, descriptor, kind)
     with pytest.raises(TimeoutError):
-        bob.finish(NEVER_S)
+        bob.result(NEVER_S)
     assert take(alice, kind, FREE) == "ok"
-    assert bob.finish(SOON_S) == "locked"
+    assert bob.result(SOON_S) == "locked"
     assert take(alice, kind, SHARED) == "EAGAIN"
 
 
@@ -169,9 +169,9 @@ def wait_until_the_alarm(descriptor, kind):
 def test_a_signal_ends_the_wait(opened, kind):
     alice, bob = opened
     assert take(alice, kind, EXCLUSIVE) == "ok"
-    bob[0].start(wait_until_the_alarm, bob[1], kind)
+    bob[0].begin(wait_until_the_alarm, bob[1], kind)
     with pytest.raises(InterruptedError):
-        bob[0].finish(SOON_S)
+        bob[0].result(SOON_S)
     assert take(alice, kind, FREE) == "ok"
     assert take(bob, kind, EXCLUSIVE) == take(bob, kind, FREE) == take(alice, kind, EXCLUSIVE) == "ok"
 
@@ -187,14 +187,14 @@ def test_a_process_that_dies_takes_its_locks_and_its_wait_with_it(site, kind, do
         assert take((site.alice, ours), kind, EXCLUSIVE) == "EAGAIN"
     else:
         assert take((site.alice, ours), kind, EXCLUSIVE) == "ok"
-        victim.start(wait_and_count, theirs, kind)
+        victim.begin(wait_and_count, theirs, kind)
         with pytest.raises(TimeoutError):
-            victim.finish(NEVER_S)
+            victim.result(NEVER_S)
     victim.kill()
     assert take((site.alice, ours), kind, FREE) == "ok"
     other = site.bob.open(path, os.O_RDWR)
-    site.bob.start(wait_and_count, other, kind)  # the last of the victim may go a moment after it was reaped
-    assert site.bob.finish(SOON_S) == "locked"
+    site.bob.begin(wait_and_count, other, kind)  # the last of the victim may go a moment after it was reaped
+    assert site.bob.result(SOON_S) == "locked"
     for user, descriptor in ((site.alice, ours), (site.bob, other)):
         user.close(descriptor)
 
@@ -202,12 +202,12 @@ def test_a_process_that_dies_takes_its_locks_and_its_wait_with_it(site, kind, do
 def test_two_that_wait_for_each_other_are_told(opened):
     alice, bob = opened
     assert take(alice, "posix", EXCLUSIVE, 0, 1) == take(bob, "posix", EXCLUSIVE, 1, 1) == "ok"
-    bob[0].start(lock, bob[1], "posix", EXCLUSIVE, 0, 1, True)
+    bob[0].begin(lock, bob[1], "posix", EXCLUSIVE, 0, 1, True)
     with pytest.raises(TimeoutError):
-        bob[0].finish(NEVER_S)
+        bob[0].result(NEVER_S)
     assert outcome(alice[0].do, lock, alice[1], "posix", EXCLUSIVE, 1, 1, True) == errno.errorcode[errno.EDEADLK]
     assert take(alice, "posix", FREE) == "ok"
-    assert bob[0].finish(SOON_S) is None
+    assert bob[0].result(SOON_S) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -48,19 +48,8 @@ class User:
         """The same, without waiting for it: `result` does."""
         _send(self._to, (function, arguments, options))
 
-    def result(self) -> Any:
-        """What the call that was begun came to. What it raised is raised here."""
-        ok, result = _receive(self._from)
-        if ok:
-            return result
-        raise result
-
-    def start(self, function: Any, *arguments: Any) -> None:
-        """As `do`, without waiting. `finish` gives the result."""
-        _send(self._to, (function, arguments, {}))
-
-    def finish(self, patience_s: float) -> Any:
-        """What the started call returned or raised. Raises TimeoutError if it is still under way."""
+    def result(self, patience_s: float | None = None) -> Any:
+        """What the call that was begun came to; what it raised is raised. TimeoutError if it is still under way then."""
         ready, _, _ = select.select([self._from], [], [], patience_s)
         if not ready:
             raise TimeoutError
