@@ -18,10 +18,10 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 HELPERDIR ?= /sbin
 
-.PHONY: help setup system mount umount test test-slow minio check sim mutations figures bench docs lock install uninstall
+.PHONY: help setup system mount umount test test-slow test-programs programs minio check sim mutations figures bench docs lock install uninstall
 
 help: ## show this list
-	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: system $(READY) ## install what is missing: system packages, then .venv from requirements.lock
 
@@ -97,10 +97,28 @@ umount: ## store everything and unmount ./mnt, or MOUNT=DIR
 	fi
 
 test: setup minio ## run the tests
-	@$(RUN)/pytest -n auto --dist worksteal -m "not slow"
+	@$(RUN)/pytest -n auto --dist worksteal -m "not slow and not programs"
 
 test-slow: setup minio ## run the tests that `make test` leaves out
-	@$(RUN)/pytest -n auto --dist worksteal -m slow
+	@$(RUN)/pytest -n auto --dist worksteal -m "slow and not programs"
+
+test-programs: setup minio programs ## run real programs on real mounts: git, PostgreSQL, fio, ...
+	@$(RUN)/pytest -n auto --dist worksteal -m programs tests/programs
+
+# What `make test-programs` runs, where apt-get is there; the tests say what is missing.
+programs: setup
+	@missing=$$($(RUN)/python -m tests.programs.packages); \
+	sudo=(); (( EUID == 0 )) || sudo=(sudo -n); \
+	if [[ -z "$$missing" ]]; then \
+		:; \
+	elif ! command -v apt-get >/dev/null || ! "$${sudo[@]}" true 2>/dev/null; then \
+		echo "missing, so their tests will be skipped: $$missing" >&2; \
+	else \
+		echo "installing $$missing"; \
+		"$${sudo[@]}" apt-get update -qq || true; \
+		"$${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null \
+			|| echo "not all could be installed; their tests will be skipped" >&2; \
+	fi
 
 # An S3 server to test against, where Go is there to build it; the tests say so when it is missing.
 minio:
