@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -22,6 +24,12 @@ MARKS = [pytest.mark.programs, pytest.mark.mount, on_stores("file", "minio")]
 """Of every module here: left out of `make test`, and each test on both stores."""
 
 
+def need_root() -> None:
+    """Skip the test, aloud, where it cannot act for other users."""
+    if os.geteuid():
+        pytest.skip("NOT TESTED: only root can be several users")
+
+
 def need(*programs: str) -> None:
     """Skip the test, aloud, where one of these is not installed."""
     for program in programs:
@@ -35,18 +43,19 @@ def start(
     user: str | None = None,
     environ: Mapping[str, str] | None = None,
     stdin: int = subprocess.DEVNULL,
+    output: IO[str] | int = subprocess.PIPE,
 ) -> subprocess.Popen[str]:
-    """Run a program beside the test, with its children in a group of their own; both outputs in one pipe."""
+    """Run a program beside the test, with its children in a group of their own; both outputs go to `output`."""
     program, *arguments = (str(word) for word in command)
     return subprocess.Popen(
         [packages.find(program) or program, *arguments],
         cwd=cwd,
         user=user,
-        group=user and _group_of(user),
+        group=user and pwd.getpwnam(user).pw_gid,
         extra_groups=[] if user else None,
         env={"PATH": packages.PATH, "HOME": str(cwd), "LC_ALL": "C.UTF-8", "TZ": "UTC", **(environ or {})},
         stdin=stdin,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
         errors="backslashreplace",
@@ -59,7 +68,9 @@ def end(process: subprocess.Popen[str]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(STOP_TIMEOUT_S)
-    process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
 
 
 def finish(process: subprocess.Popen[str], stdin: str | None = None, timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
