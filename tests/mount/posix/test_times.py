@@ -252,3 +252,15 @@ def read_uncached(path, flags=0):
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     assert os.read(descriptor, 1)
     os.close(descriptor)
+
+
+def test_what_changes_later_is_not_older(site):
+    """The kernel stamps some changes of a mounted file by itself, and zerofs others."""
+    for number in range(20):
+        path = site.file(f"{number}", data=b"")
+        made = times(path)
+        os.utime(path)
+        assert times(path)["m"] >= made["m"]
+        made = times(site.directory(f"d{number}"))
+        write_to(path, b"later")
+        assert times(path)["m"] >= made["m"]
