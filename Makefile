@@ -119,6 +119,7 @@ programs: setup
 		"$${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null \
 			|| echo "not all could be installed; their tests will be skipped" >&2; \
 	fi
+	@sh tests/programs/fetch_sources.sh zlib bzip2
 
 # An S3 server to test against, where Go is there to build it; the tests say so when it is missing.
 minio:

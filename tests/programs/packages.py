@@ -8,6 +8,7 @@ POSTGRESQL = Path("/usr/lib/postgresql")
 
 PACKAGES = {
     "bonnie++": "bonnie++",
+    "bzip2": "bzip2",
     "dbench": "dbench",
     "fio": "fio",
     "gcc": "gcc libc6-dev",

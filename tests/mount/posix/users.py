@@ -49,7 +49,7 @@ class User:
         _send(self._to, (function, arguments, options))
 
     def result(self, patience_s: float | None = None) -> Any:
-        """What the call that was begun came to; what it raised is raised. TimeoutError if it is still under way then."""
+        """What the call that was begun came to; what it raised is raised. TimeoutError: not yet."""
         ready, _, _ = select.select([self._from], [], [], patience_s)
         if not ready:
             raise TimeoutError
