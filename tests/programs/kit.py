@@ -1,12 +1,10 @@
 """Running programs that know nothing of zerofs, and telling whether they noticed."""
 
-import contextlib
 import os
 import pwd
 import signal
 import subprocess
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -64,8 +62,8 @@ def start(
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Kill a program and all that it started in its group."""
-    with contextlib.suppress(ProcessLookupError):
+    """Kill a program that still runs, and all that it started in its group."""
+    if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(STOP_TIMEOUT_S)
     for pipe in (process.stdin, process.stdout):
@@ -96,27 +94,9 @@ def run(*command: object, **options) -> str:
     return said
 
 
-@contextlib.contextmanager
-def beside(*command: object, **options) -> Iterator[subprocess.Popen[str]]:
-    """A program that runs while the block does, and no longer."""
-    process = start(*command, **options)
-    try:
-        yield process
-    finally:
-        end(process)
-
-
 def unchanged_after_cold_remount(mount: Mount, folder: Path) -> None:
     """What lies below `folder` now is there after a remount without any cache, in all that can be seen."""
     before = snapshot(folder)
     assert len(before) > 1
     mount.cold_remount()
     assert differences(before, snapshot(folder), same_filesystem=True) == []
-
-
-def wait(condition, what: str, timeout_s: float = 60.0) -> None:
-    """Return when `condition` holds; programs take real time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{timeout_s:g} s passed without: {what}"
-        time.sleep(0.02)

@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+from tests.mount.hosts import wait_for
 from tests.programs import kit
 
 USER = "postgres"
@@ -68,7 +69,7 @@ class Server:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         # Reaped, too: a new server asks only whether the number of the old one is taken.
-        kit.wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the end of PostgreSQL")
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the end of PostgreSQL")
         self.pid = 0
 
     def query(self, text: str) -> list[tuple[str, ...]]:

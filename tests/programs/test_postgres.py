@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from tests.mount.hosts import wait_for
 from tests.programs import kit
 from tests.programs.postgres import USER, Inserter, Server
 
@@ -77,7 +78,7 @@ def crash(mount, server, kill, number):
         environ=server.environ,
     )
     try:
-        kit.wait(lambda: all(len(client.acknowledged()) >= ROWS for client in clients), f"{ROWS} rows of each client")
+        wait_for(lambda: all(len(client.acknowledged()) >= ROWS for client in clients), f"{ROWS} rows of each client")
         kill(mount, server)
         code, said = kit.finish(bench, timeout_s=60)
         assert code == 2, said

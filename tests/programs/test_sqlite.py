@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.mount.hosts import wait_for
 from tests.programs import kit, ledger
 
 pytestmark = kit.MARKS
@@ -60,7 +61,7 @@ def wait_for_steps(crew, count):
         readers = [lines for worker, lines in zip(alive, new, strict=True) if worker.work == "watch"]
         return all(readers) and sum(new) - sum(readers) >= count
 
-    kit.wait(done, f"{count} steps of {len(alive)} processes", 120)
+    wait_for(done, f"{count} steps of {len(alive)} processes", 120)
 
 
 def check(bank, crew):
