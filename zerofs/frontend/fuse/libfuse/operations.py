@@ -27,9 +27,10 @@ from pyfuse3 import (
 )
 
 from zerofs.errors import FsError
-from zerofs.frontend.fuse.convert import Callers, absent_entry, changes, entry, statvfs
+from zerofs.frontend.fuse.callers import Callers
+from zerofs.frontend.fuse.libfuse.convert import absent_entry, changes, entry, statvfs
 from zerofs.frontend.fuse.options import FuseOptions
-from zerofs.fs.access import SYSTEM
+from zerofs.fs.access import SYSTEM, Caller
 from zerofs.fs.attributes import DirectoryEntry
 from zerofs.fs.filesystem import Filesystem
 
@@ -64,7 +65,7 @@ class Operations(pyfuse3.Operations):
         self._lifetime = options.lifetime or (lambda: options.lifetime_s)
         self._keep_cache = options.lifetime is None
         self._absent = absent_entry(options.lifetime_s)
-        self._caller = Callers()
+        self._callers = Callers()
         self._directories: dict[int, int] = {}
         self._entries_at_once = _ENTRIES_AT_ONCE
         self._reported: set[tuple[str, type[Exception]]] = set()
@@ -72,6 +73,9 @@ class Operations(pyfuse3.Operations):
     def init(self) -> None:
         """The kernel and the binding have agreed on the protocol."""
         self._ready()
+
+    def _caller(self, ctx: RequestContext) -> Caller:
+        return self._callers(ctx.uid, ctx.gid, ctx.pid, ctx.umask)
 
     # Names
 

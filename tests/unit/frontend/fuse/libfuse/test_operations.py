@@ -10,8 +10,8 @@ import pytest
 from pyfuse3 import EntryAttributes, FUSEError, RequestContext, SetattrFields
 
 from zerofs.errors import FsError
-from zerofs.frontend.fuse import operations as module
-from zerofs.frontend.fuse.operations import Operations
+from zerofs.frontend.fuse.libfuse import operations as module
+from zerofs.frontend.fuse.libfuse.operations import Operations
 from zerofs.frontend.fuse.options import FuseOptions
 from zerofs.fs.attributes import AttributeChanges, Attributes, DirectoryEntry, FilesystemStatistics
 

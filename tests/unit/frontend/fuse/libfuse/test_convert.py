@@ -1,6 +1,5 @@
 """Values of pyfuse3 and of `zerofs.fs`, both ways."""
 
-import os
 import stat
 from types import SimpleNamespace
 
@@ -9,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyfuse3 import EntryAttributes
 
-from zerofs.frontend.fuse import convert
-from zerofs.frontend.fuse.convert import Callers, absent_entry, changes, entry, statvfs, supplementary_groups
+from zerofs.frontend.fuse.libfuse.convert import absent_entry, changes, entry, statvfs
 from zerofs.fs.attributes import AttributeChanges, Attributes, FilesystemStatistics
 
 FIELDS = ("mode", "uid", "gid", "size", "atime", "mtime", "ctime")
@@ -101,45 +99,3 @@ def test_statistics():
     assert (shown.f_bsize, shown.f_frsize, shown.f_namemax) == (4096, 4096, 255)
     assert (shown.f_blocks, shown.f_bfree, shown.f_bavail) == (9, 4, 4)
     assert (shown.f_files, shown.f_ffree, shown.f_favail) == (7, 3, 3)
-
-
-def context(uid=1, gid=2, pid=3, umask=0o22):
-    return SimpleNamespace(uid=uid, gid=gid, pid=pid, umask=umask)
-
-
-def test_the_caller_was_checked_by_the_kernel():
-    caller = Callers()(context())
-    assert (caller.uid, caller.gid, caller.pid, caller.umask, caller.checked) == (1, 2, 3, 0o22, True)
-
-
-def test_a_caller_is_made_once_and_not_mixed_up():
-    callers = Callers()
-    first = callers(context())
-    assert callers(context()) is first
-    for other in (context(uid=9), context(gid=9), context(pid=9), context(umask=9)):
-        assert callers(other) is not first
-
-
-def test_callers_are_bounded():
-    callers = Callers()
-    for pid in range(10 * convert._CALLERS_KEPT):
-        assert callers(context(pid=pid)).pid == pid
-    assert len(callers._known) <= convert._CALLERS_KEPT
-
-
-def test_groups_are_read_when_asked_for(monkeypatch):
-    asked = []
-    monkeypatch.setattr(convert, "supplementary_groups", lambda pid: asked.append(pid) or frozenset({pid}))
-    caller = Callers()(context(pid=77))
-    assert asked == []
-    assert caller.groups() == {77}
-    assert caller.groups() == {77}
-    assert asked == [77, 77]
-
-
-def test_groups_of_this_process():
-    assert supplementary_groups(os.getpid()) == set(os.getgroups())
-
-
-def test_groups_of_nobody():
-    assert supplementary_groups(2**30) == frozenset()

@@ -5,12 +5,10 @@ import os
 import pyfuse3
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from zerofs.frontend.fuse import stay_awake
-from zerofs.frontend.fuse.stay_awake import FULL_NS, QUICK_WAKES, REST_NS, YIELD_NS, AwakeTrio, Patience, staying_awake
+from zerofs.frontend.fuse.libfuse.stay_awake import YIELD_NS, AwakeTrio, staying_awake
+from zerofs.frontend.fuse.patience import DISTURBED_NS, FULL_NS
 from zerofs.world import World
 
 
@@ -49,51 +47,6 @@ def pipe():
     yield reading, writing
     os.close(reading)
     os.close(writing)
-
-
-def test_patience_starts_full_and_gives_up_after_two_vain_waits():
-    patience = Patience()
-    assert patience.deadline_ns(5) == 5 + FULL_NS
-    patience.missed()
-    assert 0 < patience.budget_ns < FULL_NS
-    patience.missed()
-    assert patience.deadline_ns(5) == 5
-
-
-def test_patience_comes_back_when_sleeps_turn_out_short():
-    patience = Patience()
-    patience.missed()
-    patience.missed()
-    for _ in range(QUICK_WAKES - 1):
-        patience.slept(FULL_NS // 2)
-    patience.slept(FULL_NS * 50)
-    assert patience.budget_ns == 0
-    for _ in range(QUICK_WAKES):
-        patience.slept(FULL_NS // 2)
-    assert patience.budget_ns == FULL_NS
-
-
-def test_patience_rests_after_a_disturbance_whatever_else_happens():
-    patience = Patience()
-    patience.disturbed(100)
-    patience.hit()
-    assert patience.deadline_ns(101) == 101
-    assert patience.deadline_ns(100 + REST_NS) == 100 + REST_NS + FULL_NS
-
-
-@given(st.lists(st.sampled_from(["hit", "missed", "short", "long"])))
-def test_patience_never_waits_longer_than_the_full_while(events):
-    patience = Patience()
-    for event in events:
-        if event == "short":
-            patience.slept(1)
-        elif event == "long":
-            patience.slept(FULL_NS)
-        else:
-            getattr(patience, event)()
-        assert 0 <= patience.budget_ns <= FULL_NS
-        if event == "hit":
-            assert patience.budget_ns == FULL_NS
 
 
 async def test_a_request_that_is_there_is_taken_without_the_scheduler():
@@ -161,7 +114,7 @@ async def test_a_withdrawn_request_is_not_read(pipe):
 
 
 async def test_somebody_else_wanting_the_core_ends_the_wait(pipe):
-    world = ManualWorld(step_ns=stay_awake.DISTURBED_NS + 1)
+    world = ManualWorld(step_ns=DISTURBED_NS + 1)
     awake = AwakeTrio(world, can_read=Polls([], [], [], [], [], [(1, 1)]))
     os.write(pipe[1], b"x")
     await awake.wait_readable(pipe[0])

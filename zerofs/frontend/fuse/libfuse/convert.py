@@ -1,14 +1,8 @@
 """The vocabulary of pyfuse3 and that of `zerofs.fs`, each in terms of the other. No request is handled here."""
 
-from functools import partial
-from pathlib import Path
+from pyfuse3 import EntryAttributes, SetattrFields, StatvfsData
 
-from pyfuse3 import EntryAttributes, RequestContext, SetattrFields, StatvfsData
-
-from zerofs.fs.access import Caller
 from zerofs.fs.attributes import AttributeChanges, Attributes, FilesystemStatistics
-
-_CALLERS_KEPT = 256
 
 
 def entry(attributes: Attributes, lifetime_s: float) -> EntryAttributes:
@@ -65,44 +59,3 @@ def statvfs(statistics: FilesystemStatistics) -> StatvfsData:
     shown.f_ffree = shown.f_favail = statistics.files_free
     shown.f_namemax = statistics.name_max
     return shown
-
-
-def supplementary_groups(pid: int) -> frozenset[int]:
-    """The groups of a process or thread; none when it has ended or lives in another pid namespace.
-
-    Source: proc_pid_status(5), line `Groups:`.
-    """
-    try:
-        status = Path(f"/proc/{pid}/status").read_bytes()
-    except OSError:
-        return frozenset()
-    for line in status.splitlines():
-        if line.startswith(b"Groups:"):
-            return frozenset(map(int, line.split()[1:]))
-    return frozenset()
-
-
-class Callers:
-    """Makes a `Caller` of a request's context. The kernel has checked permissions, so it says `checked`.
-
-    One process sends many requests: the last few hundred callers are kept. Groups are read when asked for and not
-    remembered, so a caller that is kept never answers with old ones.
-    """
-
-    __slots__ = ("_known",)
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, int, int, int], Caller] = {}
-
-    def __call__(self, context: RequestContext) -> Caller:
-        """The process on whose behalf the request runs."""
-        key = (context.uid, context.gid, context.pid, context.umask)
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) >= _CALLERS_KEPT:
-                self._known.clear()
-            uid, gid, pid, umask = key
-            known = self._known[key] = Caller(
-                uid=uid, gid=gid, pid=pid, umask=umask, groups=partial(supplementary_groups, pid), checked=True
-            )
-        return known
