@@ -255,7 +255,12 @@ class NullFilesystem:
         return value
 
     async def setxattr(self, caller, inode, name, value, flags):
-        self.nodes[inode].xattrs[name] = value
+        xattrs = self.nodes[inode].xattrs
+        if flags == os.XATTR_CREATE and name in xattrs:
+            raise FsError(errno.EEXIST)
+        if flags == os.XATTR_REPLACE and name not in xattrs:
+            raise FsError(errno.ENODATA)
+        xattrs[name] = value
 
     async def listxattr(self, caller, inode):
         return list(self.nodes[inode].xattrs)

@@ -85,9 +85,12 @@ def wait_until_ready(process):
     return process.stdout.readline() == b"ready\n"
 
 
-@pytest.fixture
-def mount(tmp_path):
-    """A function `mount(kind, **options)`: mounts a filesystem of that kind (see `child`) and gives a `Mount`."""
+@pytest.fixture(params=["pyfuse3", "native"])
+def mount(request, tmp_path):
+    """A function `mount(kind, **options)`: mounts a filesystem of that kind (see `child`) and gives a `Mount`.
+
+    Through each driver.
+    """
     if reason := fuse_obstacle():
         pytest.skip(f"NOT TESTED, nothing can be mounted here: {reason}")
     mounts = []
@@ -99,6 +102,7 @@ def mount(tmp_path):
         if path is None:
             path = tmp_path / f"mnt{len(mounts)}"
             path.mkdir()
+        options = {"driver": request.param, **options}
         stderr = tmp_path / f"stderr-of-{path.name}-{len(mounts)}"
         with stderr.open("wb") as log:
             process = subprocess.Popen(

@@ -34,6 +34,9 @@ COMMAND_TIMEOUT_S = 120.0
 PATIENCE_S = 240.0
 """How long one lab may live. Below the time limit of a test, so that the lab, which can free it, is first."""
 
+DRIVER = os.environ.get("ZEROFS_TEST_DRIVER", "pyfuse3")
+"""Who speaks the kernel's protocol in mounts that say nothing else."""
+
 TINY: Mapping[str, Mapping[str, object]] = {
     "cache": {"memory_size_gb": 0.008, "disk_size_gb": 0.002},
     "lsm": {"memtable_size_mb": 0.064, "chunk_sst_size_mb": 0.25, "sync_interval_s": 0.5},
@@ -228,7 +231,7 @@ class Mount:
         tables: dict[str, dict[str, object]] = {
             "cache": {"dir": str(self.cache), "disk_size_gb": 0.2},
             "storage": {"encryption_password": "${ZEROFS_PASSWORD}"},
-            "servers.fuse": {"mountpoint": str(self.path)},
+            "servers.fuse": {"mountpoint": str(self.path), "driver": DRIVER},
         }
         for source in (self.store.settings(), settings):
             for table, keys in source.items():

@@ -90,6 +90,7 @@ class RealRooms:
             read_only=plan.read_only,
             allow_other=plan.allow_other,
             writeback=plan.writeback,
+            driver=plan.settings.servers.fuse.driver,
             lifetime=volume.lifetime,
             # What mount(8) looks for when it asks whether a line of fstab is mounted already.
             fsname=str(plan.settings.path),

@@ -58,6 +58,7 @@ def to_settings(document: schema.Document, path: Path, environ: Mapping[str, str
                 allow_other=fuse.allow_other,
                 writeback=fuse.writeback,
                 noatime=fuse.noatime,
+                driver=fuse.driver,
             )
         ),
         aws=_s3_options(document.aws),

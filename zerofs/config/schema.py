@@ -5,7 +5,7 @@ describe the file as it is written (GB, strings); `settings` holds what the prog
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -125,6 +125,9 @@ class FuseTable(Table):
     )
     writeback: Annotated[bool, Sample(toml="true", active=True)] = Field(
         default=True, description="Let the kernel gather small writes; fsync and close still report every error."
+    )
+    driver: Annotated[Literal["native", "pyfuse3"], Sample(toml='"pyfuse3"', active=True)] = Field(
+        default="pyfuse3", description="Who speaks the kernel's protocol: ourselves, or libfuse through pyfuse3."
     )
     noatime: Annotated[bool, Sample(toml="false", active=True)] = Field(
         default=False, description="Let reads leave access times alone; otherwise once a day, or after a change."

@@ -75,6 +75,7 @@ class FuseSettings:
     allow_other: bool
     writeback: bool
     noatime: bool
+    driver: str
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

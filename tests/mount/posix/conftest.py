@@ -60,7 +60,7 @@ class Site:
         return path
 
 
-@pytest.fixture(scope="module", params=["plain", "zerofs"])
+@pytest.fixture(scope="module", params=["plain", "pyfuse3", "native"])
 def ground(request, tmp_path_factory):
     """A directory that everybody can get at."""
     if os.geteuid():
@@ -76,7 +76,8 @@ def ground(request, tmp_path_factory):
     with Lab(tmp_path_factory.mktemp("posix"), patience_s=600) as lab:
         path = lab.public_directory() / "mnt"
         path.mkdir()
-        mount = lab.plan(lab.local_store(), path=path, settings={"servers.fuse": {"allow_other": True}})
+        settings = {"servers.fuse": {"allow_other": True, "driver": request.param}}
+        mount = lab.plan(lab.local_store(), path=path, settings=settings)
         mount.start()
         yield path
         mount.umount()

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from tests.mount.posix.users import only_the_mount, outcome
+from tests.mount.posix.users import only_mounts, outcome
 
 pytestmark = pytest.mark.mount
 
@@ -100,7 +100,7 @@ def test_sizes_of_names(site, size, expected):
         assert os.listxattr(path) == [name]
 
 
-@only_the_mount
+@only_mounts
 @pytest.mark.parametrize("size", [0, 1, 1000, 65535, 65536])
 def test_sizes_of_values(site, size):
     """A disk holds no more than its block."""
@@ -131,7 +131,7 @@ def test_buffers_that_are_too_small(site):
     assert in_room_of("llistxattr", path, None, 13) == "ERANGE"
 
 
-@only_the_mount
+@only_mounts
 def test_as_many_as_one_listing_holds(site):
     """64 KiB of names; the next one is refused, and removing one makes room."""
     path = site.file("f")
@@ -183,7 +183,7 @@ def acl():
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
 
-@only_the_mount
+@only_mounts
 @pytest.mark.parametrize("kind", ["file", "directory"])
 @pytest.mark.parametrize("name", ["system.posix_acl_access", "system.posix_acl_default"])
 def test_acls_are_refused_not_ignored(site, kind, name):

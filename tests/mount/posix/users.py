@@ -16,8 +16,12 @@ import pytest
 GROUP = 64_000
 """Of alice and of bob, besides their own."""
 
-only_the_mount = pytest.mark.parametrize("ground", ["zerofs"], indirect=True)
+only_mounts = pytest.mark.parametrize("ground", ["pyfuse3", "native"], indirect=True)
 """For what a plain directory does otherwise."""
+
+only_pyfuse3 = pytest.mark.parametrize("ground", ["pyfuse3"], indirect=True)
+only_native = pytest.mark.parametrize("ground", ["native"], indirect=True)
+"""For what one driver hands on, and the other does not."""
 
 _LENGTH = struct.Struct("<I")
 

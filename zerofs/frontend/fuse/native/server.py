@@ -1,0 +1,315 @@
+"""The server: reads requests from the connection, has them answered, writes the replies.
+
+One task leads: it waits for the next request, awake for a short while and then asleep, and answers it at once if that
+needs no waiting. A request that has to wait keeps its task; another one takes the lead. So a request costs no task of
+its own unless it waits, and whoever waits keeps nobody else.
+
+Whatever goes wrong becomes an errno. A message that makes no sense is refused and told once; it ends nothing.
+"""
+
+import errno
+import logging
+import os
+import traceback
+import types
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+import trio
+
+from zerofs.errors import FsError
+from zerofs.frontend.fuse.native import negotiation, replies, requests
+from zerofs.frontend.fuse.native import protocol as p
+from zerofs.frontend.fuse.native.calls import Answer, Calls
+from zerofs.frontend.fuse.native.negotiation import Agreed
+from zerofs.frontend.fuse.native.protocol import Opcode
+from zerofs.frontend.fuse.native.requests import Header, MalformedRequestError
+from zerofs.frontend.fuse.options import FuseOptions
+from zerofs.frontend.fuse.patience import DISTURBED_NS, Patience
+from zerofs.fs.filesystem import Filesystem
+from zerofs.world import World
+
+_log = logging.getLogger(__name__)
+
+BUFFER_SIZE = negotiation.MAX_WRITE + 4096
+"""A request and what stands before its data. Source: linux/fuse.h, FUSE_MIN_READ_BUFFER; fs/fuse/dev.c."""
+
+WORKERS_MAX = 512
+"""Requests under way at the same time. With all of them waiting, the next ones wait in the kernel."""
+
+IDLE_MAX = 8
+"""Tasks and buffers that are kept for the next ones."""
+
+YIELD_NS = 200_000
+"""Other tasks get their turn at least that often, however fast requests come."""
+
+_TRIES_AT_ONCE = 4
+
+_GONE = (errno.ENODEV, errno.ECONNABORTED, errno.EBADF)
+"""How a read ends when the filesystem was unmounted, or its connection aborted."""
+
+_INTERRUPTIBLE = frozenset(
+    [Opcode.READ, Opcode.LOOKUP, Opcode.GETATTR, Opcode.READDIR, Opcode.READDIRPLUS, Opcode.FSYNC, Opcode.FSYNCDIR]
+)
+"""What may be given up while it waits, because its caller was killed: nothing would be left half done."""
+
+
+class Server:
+    """Answers the kernel over one connection until it ends. `run` once.
+
+    Args:
+        fs: what is served.
+        descriptor: the connection, not blocking; stays the caller's.
+        options: of the mount.
+        world: clock.
+    """
+
+    def __init__(self, fs: Filesystem, descriptor: int, options: FuseOptions, world: World) -> None:
+        self.ready = trio.Event()
+        """The kernel has begun to talk, or never will."""
+        self.ended = trio.Event()
+        self._fs = fs
+        self._descriptor = descriptor
+        self._options = options
+        self._now_ns = world.monotonic_ns
+        self._calls: Calls | None = None
+        self._patience = Patience()
+        self._stay_awake = options.stay_awake
+        self._led = False
+        self._idle = trio.lowlevel.ParkingLot()
+        self._workers = 0
+        self._nursery: trio.Nursery | None = None
+        self._buffers: list[bytearray] = []
+        self._waiting: dict[int, trio.CancelScope] = {}
+        self._yield_at_ns = 0
+        self._reported: set[object] = set()
+
+    async def run(self) -> None:
+        """Answer until the kernel closes the connection."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._add_worker()
+        finally:
+            self.ended.set()
+            self.ready.set()
+
+    # --- who leads
+
+    def _add_worker(self) -> None:
+        assert self._nursery is not None
+        self._workers += 1
+        self._nursery.start_soon(self._work)
+
+    async def _work(self) -> None:
+        try:
+            while not self.ended.is_set():
+                if self._led:
+                    if len(self._idle) >= IDLE_MAX:
+                        return
+                    await self._idle.park()
+                    continue
+                self._led = True
+                await self._lead()
+        finally:
+            self._workers -= 1
+
+    def _pass_the_lead(self) -> None:
+        self._led = False
+        if self._idle:
+            self._idle.unpark()
+        elif self._workers < WORKERS_MAX:
+            self._add_worker()
+
+    async def _lead(self) -> None:
+        """Answer requests until one has to wait, and that one to its end.
+
+        One scope serves for all, since only the last one can be interrupted: entering one costs as much as a lookup.
+        """
+        unique = 0
+        with trio.CancelScope() as scope:
+            while True:
+                buffer = self._buffers.pop() if self._buffers else bytearray(BUFFER_SIZE)
+                size = await self._next(buffer)
+                if not size:
+                    self.ended.set()
+                    self._idle.unpark_all()
+                    return
+                message = memoryview(buffer)[:size]
+                header = self._header(message)
+                if header is None:
+                    continue
+                work = self._answered(header, message[p.IN_HEADER.size :])
+                try:
+                    trap = work.send(None)
+                except StopIteration:
+                    self._keep(buffer)
+                    continue
+                self._pass_the_lead()
+                unique = header.unique
+                if header.opcode in _INTERRUPTIBLE:
+                    self._waiting[unique] = scope
+                try:
+                    await _rest(work, trap)
+                finally:
+                    self._waiting.pop(unique, None)
+                    self._keep(buffer)
+                return
+        if scope.cancelled_caught:
+            self._send(replies.refusal(unique, errno.EINTR))
+
+    def _keep(self, buffer: bytearray) -> None:
+        if len(self._buffers) < IDLE_MAX:
+            self._buffers.append(buffer)
+
+    # --- one request
+
+    def _header(self, message: memoryview) -> Header | None:
+        try:
+            return requests.header(message)
+        except MalformedRequestError as error:
+            self._report("the header of a request", error)
+            return None
+
+    async def _answered(self, header: Header, body: memoryview) -> None:
+        """Have a request answered, and send the reply."""
+        try:
+            answer = await self._answer(header, body)
+        except Exception as error:
+            self._send(replies.refusal(header.unique, self._errno(header.opcode, error)))
+            return
+        if answer is not None:
+            self._send(replies.header(header.unique, len(answer)), answer)
+
+    def _answer(self, header: Header, body: memoryview) -> Coroutine[Any, Any, Answer]:
+        calls = self._calls
+        call = calls.table.get(header.opcode) if calls is not None else None
+        if call is not None:
+            return call(header, body)
+        return self._of_the_connection(header, body)
+
+    async def _of_the_connection(self, header: Header, body: memoryview) -> Answer:
+        """What is not about files: beginning, end, interruption; and what is not served."""
+        if header.opcode == Opcode.INIT and self._calls is None:
+            agreed = negotiation.agree(body, self._options)
+            if agreed is None:
+                return negotiation.only_our_major()
+            self._begin(agreed)
+            return agreed.reply
+        if header.opcode == Opcode.INTERRUPT:
+            (unique,) = requests.fields(p.INTERRUPT, body)
+            if scope := self._waiting.get(unique):
+                scope.cancel()
+            return None
+        if header.opcode == Opcode.DESTROY:
+            return b""
+        if header.opcode == Opcode.IOCTL:
+            raise FsError(errno.ENOTTY)
+        raise FsError(errno.ENOSYS)
+
+    def _begin(self, agreed: Agreed) -> None:
+        writeback = bool(agreed.flags & p.Init.WRITEBACK_CACHE)
+        self._calls = Calls(self._fs, self._options, writeback=writeback)
+        self.ready.set()
+
+    def _send(self, *parts: bytes) -> None:
+        try:
+            os.writev(self._descriptor, parts)
+        except OSError as error:
+            # ENOENT: whoever asked was killed. ENODEV: nobody is there any more; the next read tells.
+            if error.errno not in (errno.ENOENT, *_GONE):
+                self._report("a reply", error)
+
+    # --- waiting for the next one
+
+    async def _next(self, buffer: bytearray) -> int:
+        """Read the next request into the buffer: its size, or 0 when there will be none."""
+        if self._now_ns() >= self._yield_at_ns:
+            await self._yield()
+        while True:
+            size = self._read(buffer)
+            if size is None:
+                size = await self._awake(buffer) if self._stay_awake else None
+            if size is None:
+                began_ns = self._now_ns()
+                await trio.lowlevel.wait_readable(self._descriptor)
+                self._patience.slept(self._now_ns() - began_ns)
+                continue
+            return size
+
+    def _read(self, buffer: bytearray) -> int | None:
+        """Without waiting: the size of a request, 0 at the end, None when there is none now."""
+        while True:
+            try:
+                return os.readv(self._descriptor, [buffer])
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                if error.errno in _GONE:
+                    return 0
+                if error.errno not in (errno.ENOENT, errno.EINTR):  # withdrawn before it was read
+                    raise
+
+    async def _awake(self, buffer: bytearray) -> int | None:
+        """Ask again for a short while. None when that was in vain."""
+        began_ns = now_ns = self._now_ns()
+        deadline_ns = self._patience.deadline_ns(began_ns)
+        if deadline_ns == began_ns:
+            return None
+        while now_ns < deadline_ns:
+            for _ in range(_TRIES_AT_ONCE):
+                size = self._read(buffer)
+                if size is not None:
+                    self._patience.hit()
+                    return size
+            after_ns = self._now_ns()
+            if after_ns - now_ns > DISTURBED_NS:
+                self._patience.disturbed(after_ns)
+                return None
+            await self._yield()
+            now_ns = self._now_ns()
+        self._patience.missed()
+        return None
+
+    async def _yield(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._yield_at_ns = self._now_ns() + YIELD_NS
+
+    # --- failures
+
+    def _errno(self, opcode: int, error: Exception) -> int:
+        """The error as the kernel understands it. What is not an `FsError` is a bug, or a malformed request: logged."""
+        if isinstance(error, FsError):
+            return error.errno or errno.EIO
+        code = errno.EINVAL if isinstance(error, MalformedRequestError) else errno.EIO
+        self._report(_name(opcode), error, f", answered with {errno.errorcode[code]}")
+        return code
+
+    def _report(self, what: str, error: Exception, consequence: str = "") -> None:
+        """Each kind once: a stream of requests would repeat it thousands of times a second."""
+        kind = (what, type(error))
+        if kind in self._reported:
+            return
+        self._reported.add(kind)
+        # Neither the error's message nor the request is shown: they may hold names of files.
+        frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+        _log.error("%s failed with %s%s:\n%s", what, type(error).__name__, consequence, frames)
+
+
+def _name(opcode: int) -> str:
+    return Opcode(opcode).name.lower() if opcode in Opcode.__members__.values() else f"request {opcode}"
+
+
+@types.coroutine
+def _rest(work: Coroutine[Any, Any, None], trap: Any) -> Generator[Any, Any, None]:
+    """Go on with a coroutine that was begun by hand, from its first pause on, within this task."""
+    while True:
+        try:
+            value = yield trap
+        except BaseException as error:
+            thrown: BaseException | None = error
+        else:
+            thrown = None
+        try:
+            trap = work.send(value) if thrown is None else work.throw(thrown)
+        except StopIteration:
+            return
