@@ -154,3 +154,27 @@ class TestEnd:
         assert first.terminate() == 0
         second = mount("null", path=first.path)
         assert os.listdir(second.path) == []
+
+
+WAITS = """
+import os, signal, sys
+signal.signal(signal.SIGALRM, lambda *_: os.write(1, b"."))
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+os.fsync(file)
+os.write(1, b"it ended")
+"""
+
+
+@pytest.mark.parametrize("mount", ["native"], indirect=True)
+def test_a_signal_does_not_end_a_wait_and_a_kill_does(mount):
+    """Programs are not prepared for EINTR from fsync. With pyfuse3 a kill does not end it either."""
+    mounted = mount("stuck")
+    command = [sys.executable, "-c", WAITS, mounted.path / "f"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as waiting:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(1)
+        waiting.kill()
+        assert waiting.wait(10) == -signal.SIGKILL
+        assert b"ended" not in waiting.stdout.read()
+    assert mounted.unmount() == 0

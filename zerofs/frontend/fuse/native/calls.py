@@ -29,6 +29,8 @@ _DOT_COOKIE = 1
 _DOT_DOT_COOKIE = 2
 _ENTRIES_AT_ONCE = 32
 _FURTHER_ENTRIES = 16
+_ENTRIES_MAX = 256
+"""One reader with a large buffer must not make the next one fetch thousands for nothing."""
 
 
 class Calls:
@@ -298,6 +300,7 @@ class Calls:
     async def _list(self, directory: int, handle: int, cookie: int, room: int, plus: bool) -> Answer:
         """Records from a cookie on, as many as there is room for. An error behind the first is left to the next."""
         records: list[bytes] = []
+        counted: list[int] = []
         start = cookie
         try:
             if cookie < _DOT_DOT_COOKIE:
@@ -307,16 +310,22 @@ class Calls:
             while room > 0:
                 entries = await self._fs.readdir(handle, cookie, limit)
                 sent, room = self._add(records, entries, room, plus)
+                if plus:
+                    counted.extend(entry.attributes.inode for entry in entries[:sent])
                 if sent < len(entries):
-                    self._entries_at_once = len(records) + 1  # one more than fits tells that the reply is full
+                    # One more than fits tells that the reply is full.
+                    self._entries_at_once = min(len(records) + 1, _ENTRIES_MAX)
                     break
                 if len(entries) < limit:
                     break
                 cookie = entries[-1].cookie
                 limit = _FURTHER_ENTRIES
-        except Exception:
-            if not records or cookie == start:
-                raise
+        except BaseException as error:
+            if records and cookie != start and isinstance(error, Exception):
+                return b"".join(records)
+            for inode in counted:  # the kernel will not learn of them
+                self._fs.forget(inode, 1)
+            raise
         return b"".join(records)
 
     def _add(self, records: list[bytes], entries: Sequence[DirectoryEntry], room: int, plus: bool) -> tuple[int, int]:
@@ -338,14 +347,21 @@ class Calls:
         return sent, room
 
     async def _add_dots(self, records: list[bytes], directory: int, cookie: int, room: int, plus: bool) -> int:
-        """Add "." and ".." as far as the cookie has not passed them; the kernel counts no lookup of these."""
+        """Add "." and ".." as far as the cookie has not passed them: the room that is left.
+
+        The kernel counts no lookup of these.
+        """
         encode = replies.plain_entry_plus if plus else replies.directory_entry
         parent = await self._fs.lookup(SYSTEM, directory, b"..")
         self._fs.forget(parent.inode, 1)
         for name, found, at in ((b".", directory, _DOT_COOKIE), (b"..", parent.inode, _DOT_DOT_COOKIE)):
-            if cookie < at:
-                records.append(encode(name, found, at, stat.S_IFDIR))
-                room -= len(records[-1])
+            if cookie >= at:
+                continue
+            record = encode(name, found, at, stat.S_IFDIR)
+            if len(record) > room:
+                return 0
+            records.append(record)
+            room -= len(record)
         return room
 
 

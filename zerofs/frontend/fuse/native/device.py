@@ -2,11 +2,11 @@
 
 import ctypes
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Sequence
 
+from zerofs import mounttable
 from zerofs.errors import MountpointError
 from zerofs.frontend.fuse.options import FuseOptions
 
@@ -58,7 +58,7 @@ def _mount(source: str, path: str, flags: int, data: Sequence[str]) -> None:
 
 def _by_helper(path: str, options: FuseOptions) -> int:
     """The helper mounts, and hands the descriptor over through a socket."""
-    helper = shutil.which(_HELPER)
+    helper = mounttable.find_tool(_HELPER)
     if helper is None:
         raise MountpointError(f"cannot mount at {path}: {_HELPER} is missing (package fuse3)")
     fsname = options.fsname.encode("ascii", "replace").decode().replace("\\", "\\\\").replace(",", "\\,")
@@ -66,26 +66,24 @@ def _by_helper(path: str, options: FuseOptions) -> int:
     if options.read_only:
         words.append("ro")
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with ours, theirs:
+    with ours:
         ours.settimeout(_HELPER_TIMEOUT_S)
-        done = subprocess.run(  # noqa: S603  (a program of the system, with arguments of our own)
-            [helper, "-o", ",".join(words), "--", path],
-            env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_HELPER_TIMEOUT_S,
-            check=False,
-        )
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise MountpointError(f"cannot mount at {path}: {said[-1] if said else _HELPER + ' refused'}")
-        return _received(ours, path)
-
-
-def _received(ours: socket.socket, path: str) -> int:
-    _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
-    if not descriptors:
-        raise MountpointError(f"cannot mount at {path}: {_HELPER} handed over no connection")
+        try:
+            with theirs:
+                done = subprocess.run(  # noqa: S603  (a program of the system, with arguments of our own)
+                    [helper, "-o", ",".join(words), "--", path],
+                    env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=_HELPER_TIMEOUT_S,
+                    check=False,
+                )
+            _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise MountpointError(f"cannot mount at {path}: {_HELPER}: {type(error).__name__}") from error
+    if done.returncode or not descriptors:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise MountpointError(f"cannot mount at {path}: {said[-1] if said else _HELPER + ' refused'}")
     os.set_inheritable(descriptors[0], False)
     return descriptors[0]

@@ -25,7 +25,6 @@ _WANTED = (
     | Init.HANDLE_KILLPRIV
     | Init.ABORT_ERROR
     | Init.MAX_PAGES
-    | Init.CACHE_SYMLINKS
 )
 """Asked for wherever the kernel offers it. Not: locks (the kernel's own exclude all processes of the only host that may
 write, with waiting, deadlocks and signals done right), ACLs, and `.` and `..` in LOOKUP (for servers of NFS)."""
@@ -57,8 +56,8 @@ def agree(body: memoryview, options: FuseOptions) -> Agreed | None:
     wanted = _WANTED
     if options.writeback and not options.read_only:
         wanted |= Init.WRITEBACK_CACHE
-    if options.lifetime is not None:
-        wanted |= Init.AUTO_INVAL_DATA
+    # The pages of a symlink are kept for as long as its inode is: right for the only writer, not for a follower.
+    wanted |= Init.CACHE_SYMLINKS if options.lifetime is None else Init.AUTO_INVAL_DATA
     flags = offered & wanted
     pages = MAX_WRITE // PAGE if flags & Init.MAX_PAGES else 32
     minor = min(minor, p.MINOR)

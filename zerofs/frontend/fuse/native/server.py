@@ -21,6 +21,7 @@ from zerofs.errors import FsError
 from zerofs.frontend.fuse.native import negotiation, replies, requests
 from zerofs.frontend.fuse.native import protocol as p
 from zerofs.frontend.fuse.native.calls import Answer, Calls
+from zerofs.frontend.fuse.native.interrupts import Interrupts
 from zerofs.frontend.fuse.native.negotiation import Agreed
 from zerofs.frontend.fuse.native.protocol import Opcode
 from zerofs.frontend.fuse.native.requests import Header, MalformedRequestError
@@ -34,8 +35,8 @@ _log = logging.getLogger(__name__)
 BUFFER_SIZE = negotiation.MAX_WRITE + 4096
 """A request and what stands before its data. Source: linux/fuse.h, FUSE_MIN_READ_BUFFER; fs/fuse/dev.c."""
 
-WORKERS_MAX = 512
-"""Requests under way at the same time. With all of them waiting, the next ones wait in the kernel."""
+WORKERS_MAX = 4096
+"""Requests under way at the same time. With all of them waiting, nothing is read any more, not even interruptions."""
 
 IDLE_MAX = 8
 """Tasks and buffers that are kept for the next ones."""
@@ -48,10 +49,16 @@ _TRIES_AT_ONCE = 4
 _GONE = (errno.ENODEV, errno.ECONNABORTED, errno.EBADF)
 """How a read ends when the filesystem was unmounted, or its connection aborted."""
 
-_INTERRUPTIBLE = frozenset(
-    [Opcode.READ, Opcode.LOOKUP, Opcode.GETATTR, Opcode.READDIR, Opcode.READDIRPLUS, Opcode.FSYNC, Opcode.FSYNCDIR]
+_MAY_BE_GIVEN_UP = frozenset(
+    [
+        *(Opcode.READ, Opcode.LOOKUP, Opcode.GETATTR, Opcode.STATX, Opcode.READLINK, Opcode.GETXATTR),
+        *(Opcode.LISTXATTR, Opcode.LSEEK, Opcode.OPENDIR, Opcode.READDIR, Opcode.READDIRPLUS),
+        *(Opcode.FSYNC, Opcode.FSYNCDIR, Opcode.STATFS),
+    ]
 )
-"""What may be given up while it waits, because its caller was killed: nothing would be left half done."""
+"""What changes nothing, so that nothing is left half done when its caller is killed while it waits."""
+
+_SHORT = 64 * 1024
 
 
 class Server:
@@ -80,7 +87,7 @@ class Server:
         self._workers = 0
         self._nursery: trio.Nursery | None = None
         self._buffers: list[bytearray] = []
-        self._waiting: dict[int, trio.CancelScope] = {}
+        self._interrupts = Interrupts()
         self._yield_at_ns = 0
         self._reported: set[object] = set()
 
@@ -131,14 +138,13 @@ class Server:
                 buffer = self._buffers.pop() if self._buffers else bytearray(BUFFER_SIZE)
                 size = await self._next(buffer)
                 if not size:
-                    self.ended.set()
-                    self._idle.unpark_all()
+                    self._end()
                     return
-                message = memoryview(buffer)[:size]
-                header = self._header(message)
+                header, body = self._message(buffer, size)
                 if header is None:
+                    self._keep(buffer)
                     continue
-                work = self._answered(header, message[p.IN_HEADER.size :])
+                work = self._answered(header, body)
                 try:
                     trap = work.send(None)
                 except StopIteration:
@@ -146,16 +152,41 @@ class Server:
                     continue
                 self._pass_the_lead()
                 unique = header.unique
-                if header.opcode in _INTERRUPTIBLE:
-                    self._waiting[unique] = scope
+                if body.obj is not buffer or header.opcode != Opcode.WRITE:
+                    self._keep(buffer)  # what it says has been copied
+                if header.opcode in _MAY_BE_GIVEN_UP:
+                    self._interrupts.begin(unique, header.pid, scope)
                 try:
                     await _rest(work, trap)
+                except trio.Cancelled:
+                    if not scope.cancel_called:  # the server is stopped: nobody else will answer
+                        self._send(replies.refusal(unique, errno.ECONNABORTED))
+                    raise
                 finally:
-                    self._waiting.pop(unique, None)
+                    self._interrupts.end(unique)
+                if body.obj is buffer and header.opcode == Opcode.WRITE:
                     self._keep(buffer)
                 return
         if scope.cancelled_caught:
             self._send(replies.refusal(unique, errno.EINTR))
+
+    def _end(self) -> None:
+        self.ended.set()
+        self._interrupts.give_up_all()
+        self._idle.unpark_all()
+
+    def _message(self, buffer: bytearray, size: int) -> tuple[Header | None, memoryview]:
+        """Header and body of what was read. A short write is copied, so that it may wait without the buffer."""
+        message = memoryview(buffer)[:size]
+        try:
+            header = requests.header(message)
+        except MalformedRequestError as error:
+            self._report("the header of a request", error)
+            return None, message
+        body = message[p.IN_HEADER.size :]
+        if header.opcode == Opcode.WRITE and size <= _SHORT:
+            body = memoryview(bytes(body))
+        return header, body
 
     def _keep(self, buffer: bytearray) -> None:
         if len(self._buffers) < IDLE_MAX:
@@ -163,19 +194,14 @@ class Server:
 
     # --- one request
 
-    def _header(self, message: memoryview) -> Header | None:
-        try:
-            return requests.header(message)
-        except MalformedRequestError as error:
-            self._report("the header of a request", error)
-            return None
-
     async def _answered(self, header: Header, body: memoryview) -> None:
         """Have a request answered, and send the reply."""
         try:
             answer = await self._answer(header, body)
         except Exception as error:
             self._send(replies.refusal(header.unique, self._errno(header.opcode, error)))
+            if self._calls is None and isinstance(error, MalformedRequestError):
+                raise  # nothing was agreed, and nothing will be
             return
         if answer is not None:
             self._send(replies.header(header.unique, len(answer)), answer)
@@ -197,8 +223,8 @@ class Server:
             return agreed.reply
         if header.opcode == Opcode.INTERRUPT:
             (unique,) = requests.fields(p.INTERRUPT, body)
-            if scope := self._waiting.get(unique):
-                scope.cancel()
+            assert self._nursery is not None
+            self._nursery.start_soon(self._interrupts.watch, unique)
             return None
         if header.opcode == Opcode.DESTROY:
             return b""
@@ -215,7 +241,7 @@ class Server:
         try:
             os.writev(self._descriptor, parts)
         except OSError as error:
-            # ENOENT: whoever asked was killed. ENODEV: nobody is there any more; the next read tells.
+            # The connection was aborted, or is gone: the next read tells.
             if error.errno not in (errno.ENOENT, *_GONE):
                 self._report("a reply", error)
 

@@ -15,9 +15,12 @@ from tests.model.on_room import RoomCalls
 from tests.unit.frontend.fuse.native.kernel import Kernel, init, request
 from zerofs.errors import FsError
 from zerofs.frontend.fuse.native import server as module
+from zerofs.frontend.fuse.native.interrupts import Interrupts
 from zerofs.frontend.fuse.native.protocol import Opcode
+from zerofs.frontend.fuse.native.requests import MalformedRequestError
 from zerofs.frontend.fuse.native.server import Server
 from zerofs.frontend.fuse.options import FuseOptions
+from zerofs.fs.attributes import Attributes, DirectoryEntry
 from zerofs.world import World
 
 GETATTR = bytes(16)
@@ -38,6 +41,7 @@ class Waiting:
         self.may_answer = trio.Event()
         self.secret = "the name of a file"
         self.asked = 0
+        self.written = {}
         self.gone = []
 
     async def read(self, handle, offset, size):
@@ -51,7 +55,9 @@ class Waiting:
         return b"data of %d" % handle
 
     async def write(self, handle, offset, data, keep_times):
+        self.asked += 1
         await self.may_answer.wait()
+        self.written.setdefault(handle, []).append(bytes(data))
         return len(data)
 
     async def flush(self, handle):
@@ -84,6 +90,7 @@ async def serving(fs, **options):
                 await server.ended.wait()
         finally:
             nursery.cancel_scope.cancel()
+            kernel.end()
     os.close(kernel.descriptor)
 
 
@@ -140,20 +147,135 @@ async def test_no_more_than_so_many_wait(monkeypatch):
         assert len({(await ask(kernel.receive))[0] for _ in range(5)}) == 5
 
 
-async def test_a_waiting_read_can_be_interrupted_and_a_write_cannot():
-    fs = Waiting()
-    async with serving(fs) as (kernel, _, ask):
-        read = kernel.send(Opcode.READ, 5, reading(1))
-        write = kernel.send(Opcode.WRITE, 5, writing(2, b"xx"))
-        other = kernel.send(Opcode.READ, 5, reading(3))
-        while fs.asked < 2:
+async def test_a_waiting_read_ends_when_its_caller_is_killed_and_a_write_does_not(autojump_clock):
+    fs, dying = Waiting(), set()
+    async with serving(fs) as (kernel, server, ask):
+        server._interrupts = Interrupts(lambda pid: pid in dying)
+        read = kernel.send(Opcode.READ, 5, reading(1), pid=11)
+        write = kernel.send(Opcode.WRITE, 5, writing(2, b"xx"), pid=11)
+        other = kernel.send(Opcode.READ, 5, reading(3), pid=12)
+        while fs.asked < 3:
             await trio.lowlevel.checkpoint()
-        for number in (write, read, 4711):
+        for number in (write, read, other, 4711):
             kernel.send(Opcode.INTERRUPT, 0, struct.pack("<Q", number))
+        await trio.sleep(10)
+        assert kernel.nothing_came(), "signals come and go"
+        dying.add(11)
         assert await ask(kernel.receive) == (read, errno.EINTR, b"")
         assert fs.gone == [1]
         fs.may_answer.set()
         assert {(await ask(kernel.receive))[:2] for _ in range(2)} == {(write, 0), (other, 0)}
+
+
+async def test_what_waits_needs_no_buffer_but_a_long_write():
+    fs = Waiting()
+    async with serving(fs) as (kernel, server, ask):
+        for handle in range(20):
+            kernel.send(Opcode.READ, 5, reading(handle))
+            kernel.send(Opcode.WRITE, 5, writing(handle, b"short"))
+        while fs.asked < 40:
+            await trio.lowlevel.checkpoint()
+        assert len(server._buffers) <= 1, "there is one, and the leader has it or takes it"
+        long = b"x" * 500_000
+        kernel.send(Opcode.WRITE, 5, writing(99, long))
+        kernel.send(Opcode.WRITE, 5, writing(99, b"y" * len(long)))
+        while fs.asked < 42:
+            await trio.lowlevel.checkpoint()
+        fs.may_answer.set()
+        for _ in range(42):
+            assert (await ask(kernel.receive))[1] == 0
+        assert fs.written[99] == [long, b"y" * len(long)], "nobody wrote into what was waiting"
+        assert 0 < len(server._buffers) <= 3
+
+
+async def test_who_waits_when_it_is_stopped_is_refused():
+    fs = Waiting()
+    kernel = Kernel()
+    server = Server(fs, kernel.descriptor, FuseOptions(), World())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.run)
+        await trio.to_thread.run_sync(kernel.begin)
+        number = kernel.send(Opcode.READ, 5, reading(1))
+        while not fs.asked:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert kernel.receive() == (number, errno.ECONNABORTED, b"")
+    kernel.close()
+
+
+async def test_a_connection_that_ends_lets_go_of_what_reads():
+    fs = Waiting()
+    async with serving(fs) as (kernel, _, _ask):
+        kernel.send(Opcode.READ, 5, reading(1))
+        while not fs.asked:
+            await trio.lowlevel.checkpoint()
+    assert fs.gone == [1]
+
+
+async def test_a_kernel_that_is_too_old_is_an_error():
+    kernel = Kernel()
+    number = kernel.send(Opcode.INIT, 0, init(minor=20))
+    with pytest.RaisesGroup(pytest.RaisesExc(MalformedRequestError, match=r"speaks FUSE 7\.20")):
+        await Server(None, kernel.descriptor, FuseOptions(), World()).run()
+    assert kernel.receive() == (number, errno.EINVAL, b"")
+    kernel.close()
+
+
+class Listed:
+    """A directory of 100 names, the second page of which never comes."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.lookups = 0
+
+    async def lookup(self, caller, parent, name):
+        self.lookups += 1
+        return attributes_of(1)
+
+    def forget(self, node, count):
+        self.lookups -= count
+
+    async def readdir(self, handle, cookie, limit):
+        if cookie > 2:
+            if self.error:
+                raise self.error
+            await trio.sleep_forever()
+        self.lookups += limit
+        return [DirectoryEntry(b"name %d" % n, 3 + n, attributes_of(10 + n)) for n in range(limit)]
+
+
+def attributes_of(inode):
+    return Attributes(inode, stat.S_IFREG | 0o644, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+async def test_a_listing_that_is_given_up_leaves_no_lookups():
+    fs = Listed()
+    async with serving(fs) as (kernel, server, ask):
+        server._interrupts = Interrupts(lambda pid: True)
+        number = kernel.send(Opcode.READDIRPLUS, 1, reading(5, size=100_000))
+        while fs.lookups < 30:
+            await trio.lowlevel.checkpoint()
+        kernel.send(Opcode.INTERRUPT, 0, struct.pack("<Q", number))
+        assert await ask(kernel.receive) == (number, errno.EINTR, b"")
+        assert fs.lookups == 0
+
+
+@pytest.mark.parametrize("opcode", [Opcode.READDIR, Opcode.READDIRPLUS])
+@pytest.mark.parametrize("size", [200, 1000, 100_000])
+async def test_the_kernel_counts_what_it_gets(opcode, size):
+    fs = Listed(FsError(errno.EIO))
+    async with serving(fs) as (kernel, _, ask):
+        error, payload = await ask(kernel.ask, opcode, 1, reading(5, size=size))
+        assert error == 0
+        assert len(payload) <= size
+        head = 128 if opcode == Opcode.READDIRPLUS else 0
+        names = []
+        while payload:
+            (length,) = struct.unpack_from("<I", payload, head + 16)
+            names.append(payload[head + 24 : head + 24 + length])
+            payload = payload[head + (24 + length + 7) // 8 * 8 :]
+        assert names[:2] == [b".", b".."][: len(names)]
+        assert fs.lookups == (max(0, len(names) - 2) if head else 0)
 
 
 async def test_a_bug_is_eio_and_told_once(caplog):
