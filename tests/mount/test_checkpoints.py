@@ -100,7 +100,7 @@ def test_a_deleted_checkpoint_gives_its_space_back(lab, store):
     mount.zerofs("collect")
     assert store.size_bytes() > 2_000_000
     mount.zerofs("checkpoint", "delete", "large")
-    wait_for(lambda: store.size_bytes() <= 1_000_000, "the space of the checkpoint")
+    wait_for(lambda: store.size_bytes() <= 1_000_000, "the space of the checkpoint", timeout_s=180)
     assert mount.zerofs("checkpoint", "delete", "large", check=False).returncode == CHECKPOINT
     mount.umount()
 

@@ -1,8 +1,8 @@
 """A wall clock that jumps while a volume is mounted: nothing that is safe may rest on it.
 
 The clock of one process cannot be set on Linux (time namespaces have no wall clock). So the process that serves the
-mount is given another `time.time` and `datetime.now`, which add what a file says: that is the clock of zerofs, and that
-by which requests to S3 are signed. The kernel, the server and TLS keep the real one; monotonic time jumps nowhere.
+mount is given other functions of `time` and `datetime`, which add what a file says: that is the clock of zerofs, and
+that by which requests to S3 are signed. The kernel, the server and TLS keep the real one; monotonic time jumps nowhere.
 """
 
 import dataclasses
@@ -26,8 +26,10 @@ def offset(path={path!r}):
     with open(path) as file:
         return float(file.read() or 0)
 
-real_ns = time.time_ns
+WALL_CLOCKS = (time.CLOCK_REALTIME, 5)  # and CLOCK_REALTIME_COARSE
+real_ns, real_clock_ns = time.time_ns, time.clock_gettime_ns
 time.time_ns = lambda: real_ns() + int(offset() * 10**9)
+time.clock_gettime_ns = lambda clock: real_clock_ns(clock) + (int(offset() * 10**9) if clock in WALL_CLOCKS else 0)
 time.time = lambda: time.time_ns() / 10**9
 
 class Jumping(datetime.datetime):
