@@ -1,12 +1,12 @@
 """link, symlink, unlink, rmdir and rename: what may take whose place, and what is left afterwards."""
 
-import ctypes
 import errno
 import os
 import stat
 
 import pytest
 
+from tests.mount.posix.syscalls import link_opened, renameat2
 from tests.mount.posix.users import outcome
 
 pytestmark = pytest.mark.mount
@@ -14,8 +14,6 @@ pytestmark = pytest.mark.mount
 KINDS = ["file", "directory", "full directory", "fifo", "socket", "device", "symlink"]
 NO_DIRECTORIES = ["file", "fifo", "socket", "device", "symlink"]
 NOREPLACE, EXCHANGE, WHITEOUT = 1, 2, 4
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def make(site, kind, name):
@@ -37,19 +35,6 @@ def make(site, kind, name):
 def identity(path):
     found = os.lstat(path)
     return found.st_ino, stat.S_IFMT(found.st_mode), found.st_nlink
-
-
-def renameat2(old, new, flags):
-    if _libc.renameat2(-100, os.fsencode(old), -100, os.fsencode(new), flags):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-
-
-def link_opened(descriptor, new):
-    """linkat(2) with AT_SYMLINK_FOLLOW, which Python does not pass."""
-    if _libc.linkat(-100, b"/proc/self/fd/%d" % descriptor, -100, os.fsencode(new), 0x400):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
 
 
 # --- rename

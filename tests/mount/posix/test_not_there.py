@@ -1,6 +1,5 @@
 """What a mount, or one of the drivers, does not offer: the error that a program gets, and that it can go on without."""
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -8,6 +7,7 @@ import stat
 
 import pytest
 
+from tests.mount.posix.syscalls import fallocate, link_opened
 from tests.mount.posix.users import only_mounts, only_native, only_pyfuse3, outcome
 
 pytestmark = pytest.mark.mount
@@ -15,20 +15,6 @@ pytestmark = pytest.mark.mount
 NOT_SUPPORTED = errno.errorcode[errno.EOPNOTSUPP]
 KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE = 1, 2, 8, 16
 FICLONE, FS_IOC_GETFLAGS = 0x40049409, 0x80086601
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def fallocate(descriptor, mode, start=0, size=4096):
-    if _libc.fallocate(descriptor, mode, ctypes.c_long(start), ctypes.c_long(size)):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-
-
-def link_opened(descriptor, new):
-    """linkat(2) with AT_SYMLINK_FOLLOW, which Python does not pass."""
-    if _libc.linkat(-100, b"/proc/self/fd/%d" % descriptor, -100, os.fsencode(new), 0x400):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
 
 
 @pytest.fixture

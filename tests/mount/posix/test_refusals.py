@@ -1,7 +1,6 @@
 """Read-only mounts, full volumes, and a directory of very many entries: what is refused, and what goes on."""
 
 import contextlib
-import ctypes
 import errno
 import os
 import shutil
@@ -10,18 +9,13 @@ import stat
 import pytest
 
 from tests.mount.harness import Lab
+from tests.mount.posix.syscalls import renameat2
 from tests.mount.posix.users import open_and_close, outcome
 
 pytestmark = pytest.mark.mount
 
 MIB = 1 << 20
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def rename_exchanging(one, two):
-    if _libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(two), 2):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+EXCHANGE = 2
 
 
 CHANGES = {
@@ -32,7 +26,7 @@ CHANGES = {
     "link": lambda at: os.link(at / "file", at / "new"),
     "rename": lambda at: os.rename(at / "file", at / "new"),
     "rename onto": lambda at: os.rename(at / "file", at / "other"),
-    "exchange": lambda at: rename_exchanging(at / "file", at / "other"),
+    "exchange": lambda at: renameat2(at / "file", at / "other", EXCHANGE),
     "unlink": lambda at: os.unlink(at / "file"),
     "rmdir": lambda at: os.rmdir(at / "directory"),
     "chmod": lambda at: os.chmod(at / "file", 0o600),
