@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.mount.conftest import minio  # noqa: F401  (a fixture)
 from tests.mount.harness import Lab
 from tests.mount.stores import BucketStore
-from tests.servers import minio_server, missing_minio
 from zerofs.mounttable import fuse_obstacle
 
 PATIENCE_S = 280.0
@@ -18,15 +18,6 @@ PATIENCE_S = 280.0
 
 AFTER_A_KILL = "taking the volume over from"
 """What a mount says that follows one that was killed."""
-
-
-@pytest.fixture(scope="session")
-def minio(tmp_path_factory):
-    """A MinIO process, one per test process; skips where none was built."""
-    if reason := missing_minio():
-        pytest.skip(f"NOT TESTED: {reason}")
-    with minio_server(tmp_path_factory.mktemp("minio")) as server:
-        yield server
 
 
 @pytest.fixture

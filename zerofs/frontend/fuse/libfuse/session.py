@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import pyfuse3
-import trio
 
 from zerofs import mounttable
 from zerofs.errors import MountpointError
 from zerofs.frontend.fuse.libfuse.operations import Operations
 from zerofs.frontend.fuse.libfuse.stay_awake import staying_awake
 from zerofs.frontend.fuse.options import FuseOptions
+from zerofs.frontend.fuse.session import Session
 from zerofs.fs.filesystem import Filesystem
 from zerofs.world import World
 
@@ -38,29 +38,11 @@ def open_session(fs: Filesystem, path: str, options: FuseOptions, world: World) 
         pyfuse3.close(unmount=False)
 
 
-class LibfuseSession:
-    """See `session.Session`. Only `stop` ends the binding's loop from our side: cancellation does not reach it."""
+class LibfuseSession(Session):
+    """See `session.Session`."""
 
-    def __init__(self) -> None:
-        self.ready = trio.Event()
-        self.ended = trio.Event()
-        self.failure: Exception | None = None
-        self._scope = trio.CancelScope(shield=True)
-
-    async def run(self) -> None:
-        """See `session.Session`."""
-        try:
-            with self._scope:
-                await pyfuse3.main(min_tasks=_IDLE_WORKERS, max_tasks=_MOST_WORKERS)
-        except Exception as exc:
-            self.failure = exc
-        finally:
-            self.ended.set()
-            self.ready.set()
-
-    def stop(self) -> None:
-        """See `session.Session`."""
-        self._scope.cancel()
+    async def _answer(self) -> None:
+        await pyfuse3.main(min_tasks=_IDLE_WORKERS, max_tasks=_MOST_WORKERS)
 
     def invalidate(self, inode: int) -> None:
         """See `session.Session`."""
