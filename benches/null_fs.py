@@ -1,9 +1,12 @@
-"""A filesystem that does no work: dictionaries in memory behind the door of `zerofs.fs`, no checks, no times, no store.
+"""A filesystem that does no work: dictionaries in memory behind the door of `zerofs.fs`, no checks, no store.
+
+Times are set when something is made, by the kernel's own tick: otherwise a kernel that caches writes would send them
+after each write.
 
 Mounted through the very same frontend as a volume, it is the ceiling of what a filesystem can reach there, and the
 simplest thing to try the frontend with. Not a filesystem to keep anything in.
 
-    python -m benches.null_fs MOUNTPOINT [--no-stay-awake] [--no-writeback] [--read-only]
+    python -m benches.null_fs MOUNTPOINT [--driver NAME] [--no-stay-awake] [--no-writeback] [--read-only]
 
 prints `ready` when mounted, and unmounts on SIGINT or SIGTERM.
 """
@@ -22,6 +25,7 @@ from zerofs.frontend.fuse.options import FuseOptions
 from zerofs.fs.attributes import DirectoryEntry, FilesystemStatistics
 from zerofs.world import World
 
+WORLD = World()
 ROOT = 1
 FIRST_COOKIE = 3
 
@@ -53,7 +57,7 @@ class Node:
     def __init__(self, inode, mode, uid, gid, rdev=0, target=b""):
         self.inode, self.mode, self.uid, self.gid, self.rdev, self.target = inode, mode, uid, gid, rdev, target
         self.nlink, self.size_bytes, self.blocks = 1, len(target), 0
-        self.atime_ns = self.mtime_ns = self.ctime_ns = 0
+        self.atime_ns = self.mtime_ns = self.ctime_ns = WORLD.now_ns()
         self.data = bytearray()
         self.xattrs = {}
         self.parent = ROOT
@@ -282,7 +286,7 @@ async def mount(fs, mountpoint, options):
             nursery.start_soon(stop_on_signal)
 
             async def report(*, task_status=trio.TASK_STATUS_IGNORED):
-                await serve(fs, mountpoint, options, World(), task_status=task_status)
+                await serve(fs, mountpoint, options, WORLD, task_status=task_status)
                 nursery.cancel_scope.cancel()
 
             await nursery.start(report)
@@ -292,12 +296,14 @@ async def mount(fs, mountpoint, options):
 def main():
     parser = argparse.ArgumentParser(description="Mount a filesystem that does no work.")
     parser.add_argument("mountpoint")
+    parser.add_argument("--driver", choices=["native", "pyfuse3"], default="native")
     parser.add_argument("--no-stay-awake", action="store_true")
     parser.add_argument("--no-writeback", action="store_true")
     parser.add_argument("--read-only", action="store_true")
     arguments = parser.parse_args()
     options = FuseOptions(
         fsname="null",
+        driver=arguments.driver,
         stay_awake=not arguments.no_stay_awake,
         writeback=not arguments.no_writeback,
         read_only=arguments.read_only,

@@ -82,6 +82,7 @@ class NullFilesystem(System):
     name = "null"
     acknowledges_close = MEMORY
     acknowledges_fsync = MEMORY
+    driver = "native"
     arguments: tuple[str, ...] = ()
 
     def __init__(self, base):
@@ -89,7 +90,8 @@ class NullFilesystem(System):
         self.process = None
 
     def start(self):
-        command = [sys.executable, "-m", "benches.null_fs", str(self.directory), *self.arguments]
+        command = [sys.executable, "-m", "benches.null_fs", str(self.directory), "--driver", self.driver]
+        command += self.arguments
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         if self.process.stdout.readline() != b"ready\n":
             raise FailedError("the null filesystem did not mount")
@@ -106,6 +108,13 @@ class NullFilesystem(System):
 
     def pids(self):
         return [self.process.pid] if self.process is not None else []
+
+
+class NullThroughLibfuse(NullFilesystem):
+    """The same, through pyfuse3 and libfuse."""
+
+    name = "null-pyfuse3"
+    driver = "pyfuse3"
 
 
 class NullWithoutStayAwake(NullFilesystem):
@@ -126,6 +135,7 @@ class Zerofs(System):
     """A volume on a local directory, mounted by the command as a user mounts it."""
 
     name = "zerofs-file"
+    driver = "native"
     acknowledges_close = MEMORY
     acknowledges_fsync = STORE
 
@@ -137,7 +147,7 @@ class Zerofs(System):
         self.config.write_text(
             f'[cache]\ndir = "{self.base / "cache"}"\ndisk_size_gb = 4.0\nmemory_size_gb = 0.25\n'
             f'[storage]\nurl = "{self._url()}"\nencryption_password = "{PASSWORD}"\n'
-            f'[servers.fuse]\nmountpoint = "{self.directory}"\n{self._more()}'
+            f'[servers.fuse]\nmountpoint = "{self.directory}"\ndriver = "{self.driver}"\n{self._more()}'
         )
         self.config.chmod(0o600)
 
@@ -172,6 +182,13 @@ class Zerofs(System):
 
     def pids(self):
         return processes_with(b"zerofs", str(self.directory).encode())
+
+
+class ZerofsThroughLibfuse(Zerofs):
+    """The same, through pyfuse3 and libfuse."""
+
+    name = "zerofs-pyfuse3"
+    driver = "pyfuse3"
 
 
 class ZerofsOnS3(Zerofs):
@@ -361,8 +378,13 @@ def processes_with(*texts):
     return found
 
 
-LOCAL = (PlainDirectory, NullFilesystem, NullWithoutStayAwake, NullWithoutWriteback, Zerofs, Gocryptfs)
+LOCAL = (
+    *(PlainDirectory, NullFilesystem, NullThroughLibfuse, NullWithoutStayAwake, NullWithoutWriteback),
+    *(Zerofs, ZerofsThroughLibfuse, Gocryptfs),
+)
 ON_S3 = (ZerofsOnS3, S3fs, Rclone)
 NAMES = tuple(kind.name for kind in (*LOCAL, *ON_S3))
-ON_REQUEST = (NullWithoutStayAwake.name, NullWithoutWriteback.name)
+ON_REQUEST = tuple(
+    kind.name for kind in (NullThroughLibfuse, NullWithoutStayAwake, NullWithoutWriteback, ZerofsThroughLibfuse)
+)
 """Measured only when named."""
