@@ -200,6 +200,9 @@ class NullFilesystem:
     async def read(self, handle, offset, size):
         return bytes(memoryview(self.nodes[handle].data)[offset : offset + size])
 
+    async def read_pieces(self, handle, offset, size):
+        return (await self.read(handle, offset, size),)
+
     async def write(self, handle, offset, data, keep_times=False):
         node = self.nodes[handle]
         held = node.data

@@ -31,3 +31,8 @@ def engine_options(settings: Settings) -> LsmOptions:
         sync_timeout_s=settings.lsm.sync_timeout_s,
         poll_interval_s=settings.lsm.poll_interval_s,
     )
+
+
+def read_ahead_bytes(settings: Settings) -> int:
+    """How far in front of a reader to fetch: half of what the cache keeps of data that nobody asked for twice."""
+    return min(8 * MIB, engine_options(settings).cache_memory_bytes // 20)

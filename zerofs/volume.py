@@ -21,7 +21,7 @@ import trio
 from zerofs import admission, workers
 from zerofs.admin import checkpoints
 from zerofs.admission import MEMORY_URL, OpenOptions
-from zerofs.budget import engine_options
+from zerofs.budget import engine_options, read_ahead_bytes
 from zerofs.cache.disk import DiskCache
 from zerofs.config.settings import Settings
 from zerofs.crypto.kdf import Purpose
@@ -363,6 +363,7 @@ async def _open_filesystem(
         root_uid=os.getuid(),
         root_gid=os.getgid(),
         writeback_interval_s=settings.lsm.sync_interval_s,
+        read_ahead_bytes=read_ahead_bytes(settings),
     )
     fs = await Filesystem.mount(engine, fs_options, storage.world)
     async with trio.open_nursery() as nursery:

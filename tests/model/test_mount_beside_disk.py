@@ -1,5 +1,6 @@
 """A mount and a local directory, driven side by side by random calls of three users, with remounts and lost caches."""
 
+import fcntl
 import itertools
 import os
 import shutil
@@ -15,7 +16,7 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from tests.model.machine import data, offsets, picks
 from tests.model.machine_contents import ContentsMachine
 from tests.model.on_disk import DiskCalls, acting_as
-from tests.mount.harness import TINY, Lab, Mount
+from tests.mount.harness import DRIVER, TINY, Lab, Mount
 from zerofs.mounttable import fuse_obstacle
 
 pytestmark = pytest.mark.mount
@@ -69,7 +70,10 @@ class MountBesideDisk(ContentsMachine):
     @precondition(lambda self: self.opened)
     @rule(pick=picks, offset=offsets, size=offsets)
     def posix_fallocate(self, pick: int, offset: int, size: int) -> None:
-        self.through("posix_fallocate", self.at(pick), offset, size)
+        opened = self.at(pick)
+        if DRIVER == "pyfuse3" and fcntl.fcntl(opened.ours, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+            return  # the C library stands in for the kernel, and has to read
+        self.through("posix_fallocate", opened, offset, size)
 
     @precondition(lambda self: self.opened)
     @rule(pick=picks, offset=offsets, content=data)

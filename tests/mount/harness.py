@@ -34,6 +34,9 @@ COMMAND_TIMEOUT_S = 120.0
 PATIENCE_S = 240.0
 """How long one lab may live. Below the time limit of a test, so that the lab, which can free it, is first."""
 
+OTHER_DISK = Path("/dev/shm")
+"""Where stores are not."""
+
 DRIVER = os.environ.get("ZEROFS_TEST_DRIVER", "pyfuse3")
 """Who speaks the kernel's protocol in mounts that say nothing else."""
 
@@ -65,6 +68,8 @@ class Lab:
         self._watchdog = threading.Timer(patience_s, self._rescue)
         self._watchdog.daemon = True
         self._short = Path(tempfile.mkdtemp(prefix="zf"))
+        self.cache_root = Path(tempfile.mkdtemp(prefix="zf-cache-", dir=OTHER_DISK))
+        """Caches: beside a store on the same disk there would be none."""
         self.host = self.new_host("here")
 
     def new_host(self, name: str) -> Host:
@@ -184,8 +189,11 @@ class Lab:
         for mount in self._mounts:
             mount.reap()
         for path in self._public:
+            for mountpoint in path.iterdir():
+                mountpoint.rmdir()
             path.rmdir()
         shutil.rmtree(self._short, ignore_errors=True)
+        shutil.rmtree(self.cache_root, ignore_errors=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -221,7 +229,7 @@ class Mount:
     def __post_init__(self) -> None:
         self.path = self.path or self.lab.root / self.name
         self.path.mkdir(exist_ok=True)
-        self.cache = self.lab.root / f"{self.name}-cache"
+        self.cache = self.lab.cache_root / f"{self.name}-cache"
         self.config = self.lab.root / f"{self.name}.toml"
         self.configure(self.settings)
 

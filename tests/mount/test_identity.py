@@ -63,7 +63,7 @@ def test_a_real_tree_survives_tiny_limits(lab, store):
     read = mount.status()
     assert written["metrics"]["compactions"] > 0, "runs were merged"
     assert read["metrics"]["block_fetches"] > 0
-    assert read["metrics"]["chunk_fetches"] > 100
+    assert read["metrics"]["chunk_fetches"] > 20
     assert read["engine"]["chunk_cache"]["evictions"] > 0
     assert read["engine"]["block_cache"]["evictions"] > 0
     if store.kind != "file":

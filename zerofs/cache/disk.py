@@ -51,6 +51,8 @@ class DiskCache:
         self._queue: dict[bytes, bytes] = {}
         self._queued_bytes = 0
         self._wanted = trio.Event()
+        self.device = -1
+        """The disk that the folder is on, while this is open."""
         self.hits = 0
         self.misses = 0
         self.evicted_files = 0
@@ -63,6 +65,7 @@ class DiskCache:
         try:
             self._lock_fd = take_lock(self._folder)
             self._note_use()
+            self.device = os.fstat(self._lock_fd).st_dev
             shapes = take_record(self._folder)
         except OSError as error:
             why = "another process uses it" if error.errno == errno.EWOULDBLOCK else error.strerror

@@ -54,8 +54,16 @@ class MemoryCache(Generic[K, V]):
             entry.hits += 1
         return entry.value
 
-    def put(self, key: K, value: V, size_bytes: int) -> None:
-        """Keep a value, unless it alone exceeds the budget. Replaces an older one of the same key."""
+    def peek(self, key: K) -> V | None:
+        """The value, or None; counted as no use."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.value
+
+    def put(self, key: K, value: V, size_bytes: int, *, unasked: bool = False) -> None:
+        """Keep a value, unless it alone exceeds the budget. Replaces an older one of the same key.
+
+        `unasked`: nobody wanted it yet, so the first use only makes it what others are when they come.
+        """
         if size_bytes > self._limit:
             return
         old = self._entries.get(key)
@@ -65,7 +73,9 @@ class MemoryCache(Generic[K, V]):
                 self._small_bytes += size_bytes - old.size
             old.value, old.size = value, size_bytes
         else:
-            self._entries[key] = _Entry(value, size_bytes)
+            self._entries[key] = entry = _Entry(value, size_bytes)
+            if unasked:
+                entry.hits = -1
             self.size_bytes += size_bytes
             if key in self._ghosts:
                 del self._ghosts[key]
@@ -105,7 +115,7 @@ class MemoryCache(Generic[K, V]):
             entry = self._entries[key]
             self._in_small.discard(key)
             self._small_bytes -= entry.size
-            if entry.hits:
+            if entry.hits > 0:
                 entry.hits = 0
                 self._main.append(key)
                 return
@@ -118,7 +128,7 @@ class MemoryCache(Generic[K, V]):
         main_entry = self._entries.get(key)
         if main_entry is None or key in self._in_small:
             return
-        if main_entry.hits:
+        if main_entry.hits > 0:
             main_entry.hits -= 1
             self._main.append(key)
             return

@@ -71,7 +71,8 @@ class CacheTable(Table):
 
     dir: Annotated[Text, Sample(toml='"${HOME}/.cache/zerofs"', active=True)] = Field(
         default=DEFAULT_CACHE_DIR,
-        description="Directory of the disk cache, one folder per volume below it, deleted when unused for 30 days.",
+        description="Directory of the disk cache, one folder per volume below it, deleted when unused for 30 days. "
+        "Not used for a file:// store on the same disk.",
     )
     disk_size_gb: Annotated[Positive, Sample(toml="10.0", active=True)] = Field(
         default=10.0, description="Budget of the disk cache, in GB of 10^9 bytes."

@@ -58,18 +58,19 @@ def require_hole(node: Inode, index: int) -> None:
         raise CorruptionError(f"inode {node.number}: chunk {index} is missing, and the file has no holes")
 
 
+def keys_of(node: Inode, start: int, stop: int) -> list[bytes]:
+    """The keys of the chunks that [start, stop) touches. The range must not be empty."""
+    return [chunk_key(node.number, index) for index in range(start // CHUNK_SIZE, (stop - 1) // CHUNK_SIZE + 1)]
+
+
 async def fetch(engine: Engine, node: Inode, offset: int, size: int) -> list[Value | None]:
     """The chunks that [offset, offset + size) touches, in order; None for a hole. The range must not be empty."""
-    first = offset // CHUNK_SIZE
-    last = (offset + size - 1) // CHUNK_SIZE
-    number = node.number
-    if first == last:
-        return [await engine.get(chunk_key(number, first))]
-    return list(await engine.multi_get([chunk_key(number, index) for index in range(first, last + 1)]))
+    keys = keys_of(node, offset, offset + size)
+    return [await engine.get(keys[0])] if len(keys) == 1 else list(await engine.multi_get(keys))
 
 
-def assemble(node: Inode, offset: int, size: int, values: list[Value | None]) -> bytes:
-    """The bytes of a range that lies within the file, from what `fetch` gave.
+def assemble(node: Inode, offset: int, size: int, values: list[Value | None]) -> list[bytes | bytearray]:
+    """The bytes of a range that lies within the file, in pieces, from what `fetch` gave. Whole chunks are not copied.
 
     Raises CorruptionError when a chunk is missing from a file without holes: that is lost data, not zeros.
     """
@@ -84,9 +85,7 @@ def assemble(node: Inode, offset: int, size: int, values: list[Value | None]) ->
         parts.append(part)
         if len(part) < wanted:
             parts.append(bytes(wanted - len(part)))
-    if len(parts) == 1:
-        return bytes(parts[0])
-    return b"".join(parts)
+    return parts
 
 
 def _replaces(piece: Piece, size_bytes: int) -> bool:

@@ -21,8 +21,8 @@ from zerofs.units import CHUNK_SIZE
 _UNLOCKED_READS = 3
 
 
-async def read(engine: Engine, locks: InodeLocks, node: Inode, offset: int, size: int) -> bytes:
-    """Up to `size` bytes at `offset`, fewer at the end of the file, as they were at one moment.
+async def read(engine: Engine, locks: InodeLocks, node: Inode, offset: int, size: int) -> Sequence[bytes | bytearray]:
+    """Up to `size` bytes at `offset`, in pieces, fewer at the end of the file, as they were at one moment.
 
     Takes no lock: if the file was changed while chunks were fetched, they are fetched again; a file that changes all
     the time is locked in the end. Raises CorruptionError and UnavailableError, and never gives zeros instead.
@@ -31,16 +31,16 @@ async def read(engine: Engine, locks: InodeLocks, node: Inode, offset: int, size
         version = node.version
         end = min(offset + size, node.size)
         if end <= offset:
-            return b""
+            return ()
         if node.size <= INLINE_LIMIT:
-            return node.content[offset:end]
+            return (node.content[offset:end],)
         values = await chunks.fetch(engine, node, offset, end - offset)
         if node.version == version:
             return chunks.assemble(node, offset, end - offset, values)
     with await locks.hold(node.number):
         end = min(offset + size, node.size)
         if end <= offset or node.size <= INLINE_LIMIT:
-            return node.content[offset:end]
+            return (node.content[offset:end],)
         values = await chunks.fetch(engine, node, offset, end - offset)
         return chunks.assemble(node, offset, end - offset, values)
 

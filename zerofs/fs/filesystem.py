@@ -7,7 +7,7 @@ the volume over. Coroutines that find everything in memory reach no checkpoint.
 import errno
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import trio
@@ -213,6 +213,11 @@ class Filesystem:
     @_raises_fs_error
     async def read(self, handle: int, offset: int, size: int) -> bytes:
         """Up to `size` bytes; fewer at the end of the file only."""
+        return b"".join(await io.read(self._ctx, handle, offset, size))
+
+    @_raises_fs_error
+    async def read_pieces(self, handle: int, offset: int, size: int) -> Sequence[bytes | bytearray]:
+        """As `read`, in pieces that follow one another: for a frontend that can hand them on without joining them."""
         return await io.read(self._ctx, handle, offset, size)
 
     @_raises_fs_error

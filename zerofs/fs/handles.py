@@ -8,12 +8,13 @@ import os
 
 from zerofs.errors import FsError
 from zerofs.fs.format.records import Inode
+from zerofs.fs.readahead import ReadAhead
 
 
 class Handle:
     """An open file or directory."""
 
-    __slots__ = ("error", "flags", "node", "stale", "uid")
+    __slots__ = ("error", "flags", "node", "read_ahead", "stale", "uid")
 
     def __init__(self, node: Inode, flags: int, uid: int) -> None:
         self.node = node
@@ -23,6 +24,9 @@ class Handle:
         self.error = 0
         """The errno of a write that was refused while this was open: every later fsync and flush repeats it, because
         with a writeback cache the program's own write(2) has long succeeded."""
+
+        self.read_ahead: ReadAhead | None = None
+        """From the first read of chunks on."""
 
         self.stale = False
         """The inode is no more in the state that a read-only mount shows."""

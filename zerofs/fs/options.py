@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from zerofs.units import MIB
+
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class FilesystemOptions:
@@ -30,6 +32,9 @@ class FilesystemOptions:
 
     dentry_cache_count: int = 32768
     """Names remembered, present and absent, about; twice that at most. 300 bytes each."""
+
+    read_ahead_bytes: int = 8 * MIB
+    """How far in front of a reader data is fetched, at most."""
 
     max_links: int = (1 << 32) - 1
     """Names of one inode, and 2 + subdirectories of one directory. EMLINK above it."""

@@ -54,6 +54,15 @@ class Engine(Protocol):
         """The newest value of each key as of the call, in the order of the keys."""
         ...
 
+    @property
+    def misses(self) -> int:
+        """How many reads and prefetches found data that was not in memory, so far."""
+        ...
+
+    def prefetch(self, keys: Sequence[bytes]) -> None:
+        """These chunk keys will be read soon. A hint."""
+        ...
+
     async def shareable(self, keys: Sequence[bytes]) -> Sequence[Shared | bytes | None]:
         """What to put under other chunk keys so that they have what these have. Commit it before any await."""
         ...

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+import trio
+
 from zerofs.errors import CloneError, FencedError, MissingObjectError, ReadOnlyError, ZerofsError
 from zerofs.lsm.backpressure import Backpressure
 from zerofs.lsm.checkpoints import Checkpoints
@@ -28,6 +30,7 @@ from zerofs.lsm.lookup import Found, Lookup
 from zerofs.lsm.maintenance import Maintenance
 from zerofs.lsm.memtable import NewValue, Value
 from zerofs.lsm.options import LsmOptions
+from zerofs.lsm.prefetcher import Prefetcher
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.syncer import Syncer
 
@@ -71,6 +74,7 @@ class Engine:
         self._follower = follower
         self._syncer = writer.syncer if writer is not None else None
         self._chunk_reader = ChunkReader(storage, options)
+        self._prefetcher = Prefetcher(self._fetch_ahead, storage.metrics)
 
     # --- changes -----------------------------------------------------------------------------------------------
 
@@ -118,6 +122,10 @@ class Engine:
         if self._writer is not None:
             await self._writer.maintenance.stop()
             await self._writer.syncer.close()
+
+    async def run_prefetches(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Fulfil what `prefetch` is asked for, until cancelled."""
+        await self._prefetcher.run(task_status=task_status)
 
     @property
     def maintenance(self) -> Maintenance:
@@ -167,15 +175,30 @@ class Engine:
 
     async def _read(self, keys: Sequence[bytes], lookup: Lookup | None = None) -> list[Value | None]:
         lookup = lookup or self._lookup  # of one instant: a reader's may be exchanged while this waits
-        entries = [await lookup.find(key) for key in keys]
+        entries = await lookup.find_many(keys)
         sources: list[Source] = [entry if type(entry) is Chunk or type(entry) is Pointer else None for entry in entries]
         if not any(sources):
             return entries  # type: ignore[return-value]  # values only
-        data: list[Value | None] = list(await self._chunk_reader.read(sources))
+        data: list[Value | None] = list(
+            await self._chunk_reader.read(sources, lambda position, window: lookup.near(keys[position], window))
+        )
         for position, entry in enumerate(entries):
             if type(entry) is not Chunk and type(entry) is not Pointer:
                 data[position] = entry
         return data
+
+    @property
+    def misses(self) -> int:
+        """How many reads and prefetches found data that was not in memory, so far."""
+        return self._chunk_reader.misses
+
+    def prefetch(self, keys: Sequence[bytes]) -> None:
+        """These chunk keys will be read soon: have them in memory then, if that can be done. Never fails."""
+        self._prefetcher.want(keys)
+
+    async def _fetch_ahead(self, keys: Sequence[bytes]) -> None:
+        entries = await self._lookup.find_many(keys)
+        await self._chunk_reader.read([entry if type(entry) is Pointer else None for entry in entries], unasked=True)
 
     async def contains(self, key: bytes) -> bool:
         """Whether the key has a value; never fetches chunk data."""
@@ -206,7 +229,7 @@ class Engine:
     async def _shareable(self, writer: ChunkWriter, keys: Sequence[bytes]) -> list[Shared | bytes | None]:
         while True:
             version = self._current()
-            entries = [await self._lookup.find(key) for key in keys]
+            entries = await self._lookup.find_many(keys)
             pointers = [_stored_at(entry) for entry in entries]
             apart = [key for key, pointer in zip(keys, pointers, strict=True) if pointer is None]
             data = dict(zip(apart, await self._read(apart), strict=True))

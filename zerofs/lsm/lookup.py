@@ -1,11 +1,13 @@
 """Where a key leads to: the memtables, then the trees of the current version."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from zerofs.lsm.commits import Commits, Missing
 from zerofs.lsm.format.manifest import Manifest
 from zerofs.lsm.format.pointer import Pointer, decode_pointer
-from zerofs.lsm.format.rows import POINTER
+from zerofs.lsm.format.rows import POINTER, Row
 from zerofs.lsm.format.trees import tree_of
 from zerofs.lsm.memtable import Entry
 from zerofs.lsm.reader import TreeView, merge_slices
@@ -14,6 +16,9 @@ from zerofs.lsm.storage import Storage
 
 SCAN_SLICE_ROWS = 256
 """Rows that a scan takes from each source at a time, at most."""
+
+NEAR_MAX = 128
+"""Rows that are looked at on each side for frames near one."""
 
 Found = Entry | Pointer
 """What a key leads to: a value, a chunk in memory, or a pointer to one in the store."""
@@ -34,10 +39,44 @@ class Lookup:
         entry = self._commits.lookup(key)
         if not isinstance(entry, Missing):
             return entry
-        row = await self.tree(key).get(key)
-        if row is None:
-            return None
-        return decode_pointer(row[2]) if row[1] == POINTER else row[2]
+        return _entry(await self.tree(key).get(key))
+
+    async def find_many(self, keys: Sequence[bytes]) -> list[Found]:
+        """As `find` for many keys, all of one instant."""
+        if len(keys) == 1:
+            return [await self.find(keys[0])]
+        # atomic: memtables and trees of one instant, no await until both are taken
+        found: list[Found | Missing] = [self._commits.lookup(key) for key in keys]
+        missing = sorted({key for key, entry in zip(keys, found, strict=True) if isinstance(entry, Missing)})
+        if not missing:
+            return found  # type: ignore[return-value]  # nothing is missing
+        views = [(self.tree(key), key) for key in missing]
+        rows: dict[bytes, Row] = {}
+        for view, group in groupby(views, itemgetter(0)):
+            rows |= await view.get_many([key for _, key in group])
+        return [
+            _entry(rows.get(key)) if isinstance(entry, Missing) else entry
+            for key, entry in zip(keys, found, strict=True)
+        ]
+
+    async def near(self, key: bytes, window_bytes: int) -> list[Pointer]:
+        """Pointers to frames within `window_bytes` of that of a key, in the same object, without that one.
+
+        A hint, for whoever fetches that one: some may be dead, and others missing.
+        """
+        rows, at = await self.tree(key).beside(key)
+        if not rows or rows[at][1] != POINTER:
+            return []
+        centre = decode_pointer(rows[at][2])
+        found: list[Pointer] = []
+        for numbers in (range(at + 1, min(len(rows), at + NEAR_MAX)), range(at - 1, max(-1, at - NEAR_MAX), -1)):
+            for number in numbers:
+                _, kind, value = rows[number]
+                pointer = decode_pointer(value) if kind == POINTER else None
+                if pointer is None or pointer[:3] != centre[:3] or abs(pointer.offset - centre.offset) > window_bytes:
+                    break
+                found.append(pointer)
+        return found
 
     def is_newest(self, key: bytes, found: Found) -> bool:
         """Whether `found`, which this version gave for the key, is not overtaken by a memtable."""
@@ -68,3 +107,10 @@ class Lookup:
             self._views = {tree.prefix: TreeView(tree, ssts) for tree in manifest.trees}
             self._view_of = manifest
         return self._views[tree_of(key)]
+
+
+def _entry(row: Row | None) -> Found:
+    """What a row of a tree says."""
+    if row is None:
+        return None
+    return decode_pointer(row[2]) if row[1] == POINTER else row[2]

@@ -68,27 +68,39 @@ async def open_engine(
         if not accept_rollback:
             witness.raise_to(recovered.seen)
             witness.close()
-        yield _reader(storage, options, manifests, recovered, began_ns)
+        async with _services() as nursery:
+            reader = _reader(storage, options, manifests, recovered, began_ns)
+            await nursery.start(reader.run_prefetches)
+            yield reader
         return
     witness.claim = claim_of(recovered.manifest)
     worker = worker or InlineWorker(storage)
     try:
-        async with trio.open_nursery() as nursery:
+        async with _services() as nursery:
             engine = await _Parts(storage, options, manifests, recovered, witness, worker).start(nursery)
             nursery.start_soon(worker.run)
+            await nursery.start(engine.run_prefetches)
             if accept_rollback:
                 await engine.flush()
             yield engine
             await engine.close()
+    finally:
+        witness.close()
+        with trio.CancelScope(shield=True):
+            await worker.aclose()
+
+
+@asynccontextmanager
+async def _services() -> AsyncIterator[trio.Nursery]:
+    """A nursery for what runs as long as the engine is open. A single error comes out as itself."""
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         if len(group.exceptions) == 1:
             raise group.exceptions[0] from None  # the caller's own error, or that of the close
         raise
-    finally:
-        witness.close()
-        with trio.CancelScope(shield=True):
-            await worker.aclose()
 
 
 def _reader(

@@ -20,6 +20,7 @@ from zerofs.ids import KeyId
 from zerofs.lsm.format.foreign import Foreign
 from zerofs.lsm.format.names import MAX_EPOCH
 from zerofs.objectstore.api import ObjectInfo, ObjectStore
+from zerofs.objectstore.open import local_device
 from zerofs.transform.compression import DEFAULT_COMPRESSION
 from zerofs.transform.frame import Kind, Sealer
 from zerofs.world import World
@@ -42,6 +43,8 @@ class Origin:
     """SSTs of epochs up to this one lie here, but for those of an origin with a lower one."""
     source: str = ""
     """The URL of a foreign volume; empty for this volume itself."""
+    device: int | None = None
+    """The local disk that the store is on, if it is on one."""
 
     @property
     def where(self) -> str:
@@ -139,6 +142,7 @@ class Origins:
             directory=sealer(Kind.CHUNK_DIRECTORY, source.chunk_keys),
             last_epoch=source.last_epoch,
             source=source.url,
+            device=local_device(source.url),
         )
 
     def _store_at(self, url: str) -> ObjectStore:

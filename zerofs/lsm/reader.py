@@ -65,6 +65,53 @@ class TreeView:
                 return None
         return None
 
+    async def beside(self, key: bytes) -> tuple[Sequence[Row], int]:
+        """The rows of the block that holds the newest row of a key, and where in it that is. No rows without one."""
+        for view in self._runs:
+            sst = view.sst_for(key)
+            if sst is None:
+                continue
+            index = await self._ssts.index(sst)
+            number = index.block_for(key)
+            if number is not None and may_contain(index.bloom, hash_key(key)):
+                block = await self._ssts.block(sst, index, number)
+                at = block.position(key)
+                if at is not None:
+                    return block, at
+        return (), 0
+
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
+        """As `get` for ascending keys: the rows of those that have one. What lies in one block is looked up once."""
+        found: dict[bytes, Row] = {}
+        wanted = keys
+        for view in self._runs:
+            if not wanted:
+                break
+            rows = await self._rows_of(view, wanted)
+            ranges = (await self._range_deletes(view.run)) if view.run.has_range_deletes else NO_RANGES
+            found.update((key, row) for key, row in rows.items() if row[1] != DELETE)
+            wanted = [key for key in wanted if key not in rows and not ranges.covers(key)]
+        return found
+
+    async def _rows_of(self, view: RunView, keys: Sequence[bytes]) -> dict[bytes, Row]:
+        """The rows that a run has of ascending keys."""
+        found: dict[bytes, Row] = {}
+        block, last_key = None, b""
+        for key in keys:
+            if block is None or key > last_key:
+                sst = view.sst_for(key)
+                if sst is None:
+                    continue
+                index = await self._ssts.index(sst)
+                number = index.block_for(key)
+                if number is None or not may_contain(index.bloom, hash_key(key)):
+                    continue
+                block, last_key = await self._ssts.block(sst, index, number), index.last_keys[number]
+            row = block.find(key)
+            if row is not None:
+                found[key] = row
+        return found
+
     async def slices(self, start: bytes, stop: bytes, limit: int) -> list["Slice"]:
         """For each run, newest first, its rows from `start` on: at least `limit` of them or all before `stop`."""
         return [await self._slice(view, start, stop, limit) for view in self._runs]

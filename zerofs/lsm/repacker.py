@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 from zerofs.errors import CorruptionError
 from zerofs.lsm.chunk import Chunk
-from zerofs.lsm.chunkreader import origin_of, plan_spans
 from zerofs.lsm.chunkwriter import ChunkWriter, put_chunk_sst
 from zerofs.lsm.commits import Commits, Missing
 from zerofs.lsm.directory import placed, read_directory
@@ -17,6 +16,7 @@ from zerofs.lsm.format.names import SstId
 from zerofs.lsm.format.pointer import IN_SST, Pointer
 from zerofs.lsm.format.register import Register, back_references, parse_back_reference
 from zerofs.lsm.format.sst import DirectoryEntry
+from zerofs.lsm.frames import origin_of, plan_spans
 from zerofs.lsm.lookup import Found, Lookup
 from zerofs.lsm.names import SstNames
 from zerofs.lsm.options import LsmOptions

@@ -97,15 +97,16 @@ class SstReader:
         return self._storage.origins.of(info.sst[0])
 
     async def _fetch(self, info: SstInfo, offset: int, length: int) -> bytes:
-        storage, name = self._storage, info.name
-        if storage.disk_cache is not None:
-            (cached,) = await storage.disk_cache.get_many([disk_key(name, offset)])
+        storage, name, origin = self._storage, info.name, self._origin(info)
+        disk = storage.disk_cache_for(origin)
+        if disk is not None:
+            (cached,) = await disk.get_many([disk_key(name, offset)])
             if cached is not None and len(cached) == length:
                 return cached
-        frame = await self._origin(info).get_part(name, offset, length)
+        frame = await origin.get_part(name, offset, length)
         storage.metrics.add("block_fetches")
-        if storage.disk_cache is not None:
-            storage.disk_cache.put(disk_key(name, offset), frame)
+        if disk is not None:
+            disk.put(disk_key(name, offset), frame)
         return frame
 
     async def _open(self, sealer: Sealer, info: SstInfo, offset: int, frame: bytes, limit: int) -> bytes:
@@ -115,8 +116,9 @@ class SstReader:
         try:
             return sealer.open(frame, where, limit)
         except CorruptionError as error:
-            if storage.disk_cache is not None:
-                await storage.disk_cache.discard(disk_key(info.name, offset))
+            disk = storage.disk_cache_for(self._origin(info))
+            if disk is not None:
+                await disk.discard(disk_key(info.name, offset))
             again = await self._origin(info).get_part(info.name, offset, len(frame))
             at = f"{info.name} at byte {offset}{self._origin(info).where}"
             if again == frame:

@@ -35,6 +35,7 @@ from zerofs.lsm.outage import Outage
 from zerofs.lsm.sealing.sealer import ChunkSealer, ThreadSealer
 from zerofs.objectstore.api import ObjectStore
 from zerofs.objectstore.conditional import create
+from zerofs.objectstore.open import local_device
 from zerofs.telemetry.metrics import Metrics
 from zerofs.transform.frame import Sealer
 from zerofs.world import World
@@ -102,6 +103,7 @@ class Storage:
             index=sealers.index,
             chunk=sealers.chunk,
             directory=sealers.directory,
+            device=local_device(store.url),
         )
         self.origins = origins or Origins(own, world, open_source)
         """Where SSTs lie, and what opens them: to be asked by whoever reads one."""
@@ -122,6 +124,11 @@ class Storage:
             yield
         finally:
             self._is_opening = before
+
+    def disk_cache_for(self, origin: Origin) -> DiskCache | None:
+        """Where copies of an origin's frames are kept. None where reading one would cost as much as the original."""
+        cache = self.disk_cache
+        return None if cache is None or (origin.device is not None and origin.device == cache.device) else cache
 
     def keep_decoded(self, chunk: Chunk) -> None:
         """A chunk's data is in the store now: from here on the cache decides how long memory keeps it."""

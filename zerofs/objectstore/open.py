@@ -62,6 +62,20 @@ def _plain_store(url: str, options: S3Options, world: World) -> ObjectStore:
     raise ConfigError(f"[storage] url has the unknown scheme {scheme[:20]!r}: {ACCEPTED}")
 
 
+def local_device(url: str) -> int | None:
+    """The device on which the objects of a `file://` store lie; None for other stores, and for one that is not there.
+
+    A network filesystem is a device of its own.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme != "file":
+        return None
+    try:
+        return os.stat(_parse_file(rest)).st_dev
+    except OSError:
+        return None
+
+
 def _parse_s3(rest: str) -> tuple[str, str]:
     """Bucket and prefix of what follows `s3://`."""
     bucket, _, path = rest.partition("/")

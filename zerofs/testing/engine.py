@@ -121,6 +121,14 @@ class FakeEngine:
             await self._answer(keys)
         return values
 
+    @property
+    def misses(self) -> int:
+        """Everything is in memory."""
+        return 0
+
+    def prefetch(self, keys: Sequence[bytes]) -> None:
+        """Nothing to be done."""
+
     async def shareable(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See the port. Nothing is shared: everything is given as it is."""
         values = await self.multi_get(keys)

@@ -44,3 +44,26 @@ def test_larger_than_the_budget_is_not_kept():
     cache.put(1, 1, 11)
     assert cache.get(1) is None
     assert cache.statistics()["bytes"] == 0
+
+
+def test_what_nobody_asked_for_yet_is_no_more_than_new_after_its_first_use():
+    cache = MemoryCache(1000)
+    cache.put("read ahead", 1, 10, unasked=True)
+    cache.put("read twice", 1, 10)
+    assert cache.get("read ahead") == cache.get("read twice") == 1
+    for i in range(200):
+        cache.put(i, 0, 10)
+    assert cache.peek("read twice") == 1
+    assert cache.peek("read ahead") is None
+
+
+def test_a_peek_leaves_no_trace():
+    cache = MemoryCache(100)
+    cache.put("a", 1, 10)
+    for _ in range(5):
+        assert cache.peek("a") == 1
+    assert cache.peek("b") is None
+    assert (cache.hits, cache.misses) == (0, 0)
+    for i in range(30):
+        cache.put(i, 0, 10)
+    assert cache.peek("a") is None

@@ -90,7 +90,7 @@ async def _copy(
     ctx: Context, origin: Handle, source_offset: int, destination: Handle, target_offset: int, size: int
 ) -> None:
     target = destination.node
-    data = await content.read(ctx.engine, ctx.locks, origin.node, source_offset, size)
+    data = b"".join(await content.read(ctx.engine, ctx.locks, origin.node, source_offset, size))
     found = await content.existing(ctx.engine, target, target_offset, size)
     _require_room(ctx, content.growth_of_write(target, target_offset, size, found))
     counted = charge(target)

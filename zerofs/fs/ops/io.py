@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Sequence
 
 from zerofs.errors import FsError, ObjectStoreError, ZerofsError
 from zerofs.fs import chunks, content
@@ -9,10 +10,12 @@ from zerofs.fs.access import Caller
 from zerofs.fs.chunking import MAX_FILE_SIZE
 from zerofs.fs.context import Context
 from zerofs.fs.format.records import INLINE_LIMIT, Inode
+from zerofs.fs.handles import Handle
 from zerofs.fs.ops.contents import commit_contents
 from zerofs.fs.ops.create import open_held
 from zerofs.fs.ops.times import note_access
 from zerofs.fs.ports import Row, Value
+from zerofs.fs.readahead import ReadAhead
 from zerofs.fs.usage import charge
 
 
@@ -32,8 +35,8 @@ def release(ctx: Context, number: int) -> None:
     ctx.orphans.released(ctx.handles.close(number).number)
 
 
-async def read(ctx: Context, number: int, offset: int, size: int) -> bytes:
-    """Up to `size` bytes at `offset`; fewer at the end of the file only.
+async def read(ctx: Context, number: int, offset: int, size: int) -> Sequence[bytes | bytearray]:
+    """Up to `size` bytes at `offset`, in pieces; fewer at the end of the file only.
 
     Also through a handle that was opened for writing only: a kernel with a writeback cache fills pages that way.
     Raises EBADF, EISDIR, EINVAL.
@@ -43,14 +46,25 @@ async def read(ctx: Context, number: int, offset: int, size: int) -> bytes:
     if offset < 0 or size < 0 or not node.is_regular:
         raise FsError(errno.EINVAL)
     if node.size <= INLINE_LIMIT:
-        data = node.content[offset : offset + size]
+        data: Sequence[bytes | bytearray] = (node.content[offset : offset + size],)
     else:
+        _fetch_ahead(ctx, handle, offset, size)
         data = await content.read(ctx.engine, ctx.locks, node, offset, size)
         if handle.stale:
             raise FsError(errno.ESTALE)
     if not handle.flags & os.O_NOATIME:
         note_access(ctx, node)
     return data
+
+
+def _fetch_ahead(ctx: Context, handle: Handle, offset: int, size: int) -> None:
+    """Before a read: begin to fetch what will be read next, if that helps."""
+    state = handle.read_ahead
+    if state is None:
+        state = handle.read_ahead = ReadAhead(ctx.options.read_ahead_bytes)
+    ahead = state.after(offset, size, handle.node.size, ctx.engine.misses)
+    if ahead is not None:
+        ctx.engine.prefetch(chunks.keys_of(handle.node, *ahead))
 
 
 async def write(ctx: Context, number: int, offset: int, data: bytes | memoryview, *, keep_times: bool) -> int:

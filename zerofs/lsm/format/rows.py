@@ -69,12 +69,15 @@ class Rows(Sequence[Row]):
         cut = map(values.__getitem__, map(slice, starts, starts[1:]))
         return zip(self._keys, self._kinds, cut, strict=True)
 
+    def position(self, key: bytes) -> int | None:
+        """The index of the row of exactly this key."""
+        index = bisect_left(self._keys, key)
+        return index if index < len(self._keys) and self._keys[index] == key else None
+
     def find(self, key: bytes) -> Row | None:
         """The row of exactly this key."""
-        index = bisect_left(self._keys, key)
-        if index < len(self._keys) and self._keys[index] == key:
-            return self[index]
-        return None
+        index = self.position(key)
+        return None if index is None else self[index]
 
     def slice(self, start: bytes, stop: bytes, limit: int) -> list[Row]:
         """The first `limit` rows with start <= key < stop."""

@@ -20,8 +20,8 @@ from zerofs.fs.access import SYSTEM, Caller
 from zerofs.fs.attributes import Attributes, DirectoryEntry
 from zerofs.fs.filesystem import Filesystem
 
-Answer = bytes | None
-"""What follows the header of the reply; None for a request that is not answered."""
+Answer = bytes | Sequence[bytes | bytearray] | None
+"""What follows the header of the reply, whole or in pieces; None for a request that is not answered."""
 
 Call = Callable[[Header, memoryview], Coroutine[Any, Any, Answer]]
 
@@ -212,7 +212,7 @@ class Calls:
         """Read; with the writeback cache also from a handle that was opened for writing only."""
         del header
         handle, offset, size, *_ = fields(p.READ, body)
-        return await self._fs.read(handle, offset, size)
+        return await self._fs.read_pieces(handle, offset, size)
 
     async def write(self, header: Header, body: memoryview) -> Answer:
         """Write. What comes out of the writeback cache leaves the times alone: the kernel sets those itself."""

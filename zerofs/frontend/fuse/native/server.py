@@ -203,8 +203,12 @@ class Server:
             if self._calls is None and isinstance(error, MalformedRequestError):
                 raise  # nothing was agreed, and nothing will be
             return
-        if answer is not None:
+        if answer is None:
+            return
+        if isinstance(answer, bytes):
             self._send(replies.header(header.unique, len(answer)), answer)
+        else:
+            self._send(replies.header(header.unique, sum(map(len, answer))), *answer)
 
     def _answer(self, header: Header, body: memoryview) -> Coroutine[Any, Any, Answer]:
         calls = self._calls
@@ -237,7 +241,7 @@ class Server:
         self._calls = Calls(self._fs, self._options, writeback=writeback)
         self.ready.set()
 
-    def _send(self, *parts: bytes) -> None:
+    def _send(self, *parts: bytes | bytearray) -> None:
         try:
             os.writev(self._descriptor, parts)
         except OSError as error:

@@ -1,0 +1,73 @@
+"""What is fetched in front of a reader."""
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zerofs.fs.readahead import FIRST_WINDOW, ReadAhead
+from zerofs.units import KIB, MIB
+
+LIMIT = 8 * MIB
+SIZE = 1000 * MIB
+
+
+def read_through(state, size, *, count, start=0):
+    """What is fetched in addition while reads of one size follow one another, each of which misses something."""
+    return [state.after(start + i * size, size, SIZE, i + 1) for i in range(count)]
+
+
+def test_the_first_read_brings_nothing_more():
+    assert ReadAhead(LIMIT).after(0, 128 * KIB, SIZE, 1) is None
+
+
+def test_reads_that_follow_one_another_open_a_window_that_doubles_up_to_the_limit():
+    state = ReadAhead(LIMIT)
+    windows = [ahead for ahead in read_through(state, 128 * KIB, count=400) if ahead]
+    assert windows[0] == (256 * KIB, 256 * KIB + FIRST_WINDOW)
+    assert all(left[1] == right[0] for left, right in itertools.pairwise(windows)), "each byte once"
+    assert max(stop - start for start, stop in windows) <= LIMIT
+    assert windows[-1][1] - 399 * 128 * KIB > LIMIT // 2, "the window stays open in front of the reader"
+
+
+def test_nothing_is_fetched_behind_the_end():
+    state = ReadAhead(LIMIT)
+    state.after(0, MIB, 3 * MIB, 1)
+    assert state.after(MIB, MIB, 3 * MIB, 2) == (2 * MIB, 3 * MIB)
+    assert state.after(2 * MIB, MIB, 3 * MIB, 3) is None
+
+
+def test_a_jump_ends_it():
+    state = ReadAhead(LIMIT)
+    read_through(state, MIB, count=20)
+    assert state.after(500 * MIB, MIB, SIZE, 21) is None
+    assert state.after(501 * MIB, MIB, SIZE, 22) == (502 * MIB, 502 * MIB + FIRST_WINDOW), "and it begins small again"
+
+
+def test_reads_at_random_bring_nothing():
+    state = ReadAhead(LIMIT)
+    places = [(i * 7919) % 1000 * MIB for i in range(1, 200)]
+    assert not any(state.after(place, 4 * KIB, SIZE, i + 1) for i, place in enumerate(places))
+
+
+def test_what_is_in_memory_needs_no_help():
+    state = ReadAhead(LIMIT)
+    assert not any(state.after(i * MIB, MIB, SIZE, 1) for i in range(20))
+    assert state.after(20 * MIB, MIB, SIZE, 2) is not None, "but it is noticed when something is missing again"
+
+
+def test_parts_of_one_window_may_come_in_any_order():
+    state = ReadAhead(LIMIT)
+    order = [0, 2, 1, 3, 5, 4, 7, 6, 9, 8]
+    assert sum(state.after(i * 128 * KIB, 128 * KIB, SIZE, n + 1) is not None for n, i in enumerate(order)) >= 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 64 * MIB), st.integers(0, 2 * MIB), st.integers(0, 3)), max_size=60))
+def test_whatever_is_read_the_ranges_lie_in_the_file_and_within_the_limit(reads):
+    state, misses = ReadAhead(LIMIT), 0
+    for offset, size, missed in reads:
+        misses += missed
+        ahead = state.after(offset, size, 48 * MIB, misses)
+        if ahead is not None:
+            assert 0 <= ahead[0] < ahead[1] <= 48 * MIB
+            assert ahead[1] - ahead[0] <= LIMIT
