@@ -203,7 +203,7 @@ class NullFilesystem:
     async def read_pieces(self, handle, offset, size):
         return (await self.read(handle, offset, size),)
 
-    async def write(self, handle, offset, data, keep_times=False):
+    async def write(self, handle, offset, data, keep_times=False, privileges_go=False):
         node = self.nodes[handle]
         held = node.data
         if offset > len(held):

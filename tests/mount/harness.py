@@ -37,7 +37,7 @@ PATIENCE_S = 240.0
 OTHER_DISK = Path("/dev/shm")
 """Where stores are not."""
 
-DRIVER = os.environ.get("ZEROFS_TEST_DRIVER", "pyfuse3")
+DRIVER = os.environ.get("ZEROFS_TEST_DRIVER", "native")
 """Who speaks the kernel's protocol in mounts that say nothing else."""
 
 TINY: Mapping[str, Mapping[str, object]] = {

@@ -127,8 +127,8 @@ class FuseTable(Table):
     writeback: Annotated[bool, Sample(toml="true", active=True)] = Field(
         default=True, description="Let the kernel gather small writes; fsync and close still report every error."
     )
-    driver: Annotated[Literal["native", "pyfuse3"], Sample(toml='"pyfuse3"', active=True)] = Field(
-        default="pyfuse3", description="Who speaks the kernel's protocol: ourselves, or libfuse through pyfuse3."
+    driver: Annotated[Literal["native", "pyfuse3"], Sample(toml='"native"', active=True)] = Field(
+        default="native", description="Who speaks the kernel's protocol: ourselves, or libfuse through pyfuse3."
     )
     noatime: Annotated[bool, Sample(toml="false", active=True)] = Field(
         default=False, description="Let reads leave access times alone; otherwise once a day, or after a change."

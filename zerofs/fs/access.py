@@ -37,6 +37,13 @@ class Caller:
     """The supplementary groups; called only when the answer depends on them."""
     checked: bool = False
     """The frontend's kernel has applied the permission rules to this request already."""
+    without_fsetid: bool = False
+    """The frontend's kernel says that even if this is root, its changes take privileges (CAP_FSETID)."""
+
+    @property
+    def takes_privileges(self) -> bool:
+        """Whether a change of contents takes setuid, setgid and capabilities from a program."""
+        return self.uid != 0 or self.without_fsetid
 
     @property
     def exempt(self) -> bool:

@@ -221,9 +221,16 @@ class Filesystem:
         return await io.read(self._ctx, handle, offset, size)
 
     @_raises_fs_error
-    async def write(self, handle: int, offset: int, data: bytes | memoryview, keep_times: bool = False) -> int:
+    async def write(
+        self,
+        handle: int,
+        offset: int,
+        data: bytes | memoryview,
+        keep_times: bool = False,
+        privileges_go: bool = False,
+    ) -> int:
         """Put all of `data` at `offset`, or nothing; its length. `keep_times`: the caller sets the times itself."""
-        return await io.write(self._ctx, handle, offset, data, keep_times=keep_times)
+        return await io.write(self._ctx, handle, offset, data, keep_times=keep_times, privileges_go=privileges_go)
 
     @_raises_fs_error
     async def copy_range(self, source: int, source_offset: int, target: int, target_offset: int, size: int) -> int:

@@ -14,13 +14,13 @@ from zerofs.fs.readahead import ReadAhead
 class Handle:
     """An open file or directory."""
 
-    __slots__ = ("error", "flags", "node", "read_ahead", "stale", "uid")
+    __slots__ = ("error", "flags", "node", "read_ahead", "stale", "takes_privileges")
 
-    def __init__(self, node: Inode, flags: int, uid: int) -> None:
+    def __init__(self, node: Inode, flags: int, takes_privileges: bool) -> None:
         self.node = node
         self.flags = flags
-        self.uid = uid
-        """Who opened it."""
+        self.takes_privileges = takes_privileges
+        """Whether writing through it takes them, which depends on who opened it."""
         self.error = 0
         """The errno of a write that was refused while this was open: every later fsync and flush repeats it, because
         with a writeback cache the program's own write(2) has long succeeded."""
@@ -47,11 +47,11 @@ class Handles:
         self._next = 1
         self._lookups: dict[int, int] = {}
 
-    def open(self, node: Inode, flags: int, uid: int) -> int:
+    def open(self, node: Inode, flags: int, takes_privileges: bool) -> int:
         """A new handle's number; numbers are not used twice."""
         number = self._next
         self._next = number + 1
-        self._open[number] = Handle(node, flags, uid)
+        self._open[number] = Handle(node, flags, takes_privileges)
         node.handles += 1
         return number
 

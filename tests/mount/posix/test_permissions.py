@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 
 import pytest
 
@@ -163,6 +164,17 @@ def test_what_a_change_takes_from_a_program(site, change, who, mode):
     executable = mode & stat.S_IXGRP
     expected = mode if keeps else mode & ~stat.S_ISUID & ~(stat.S_ISGID if executable else 0)
     assert oct(mode_of(path)) == oct(expected)
+
+
+@pytest.mark.parametrize("ground", ["plain", "native"], indirect=True)
+@pytest.mark.parametrize("script", ["printf x >> {}; sync", "printf x > {}", "truncate -s 1 {}", ": > {}"])
+@pytest.mark.parametrize("mode", [0o6777, 0o2777])
+def test_a_root_that_may_not_keep_privileges_takes_them(site, script, mode):
+    """Without CAP_FSETID root is like everybody else."""
+    path = site.file("f", 0o777, site.alice)
+    os.chmod(path, mode)
+    subprocess.run(["setpriv", "--bounding-set", "-fsetid", "sh", "-c", script.format(path)], check=True, timeout=60)
+    assert oct(mode_of(path)) == oct(0o777)
 
 
 def truncate_opened(path):

@@ -17,7 +17,7 @@ class FuseOptions:
     writeback: bool = True
     """The kernel gathers writes in its page cache; their errors show at fsync, flush or close."""
 
-    driver: str = "pyfuse3"
+    driver: str = "native"
     """Who speaks the kernel's protocol."""
 
     fsname: str = "zerofs"

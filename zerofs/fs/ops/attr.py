@@ -83,7 +83,9 @@ async def truncate_held(ctx: Context, caller: Caller, node: Inode, size: int, *,
     ranges: list[KeyRange] = []
     counted = charge(node)
     stage_resize(rows, ranges, node, resize)
-    commit_contents(ctx, rows, node, counted, uid=caller.uid, ranges=ranges, keep_times=keep_times)
+    commit_contents(
+        ctx, rows, node, counted, privileges_go=caller.takes_privileges, ranges=ranges, keep_times=keep_times
+    )
 
 
 def _require_allowed(ctx: Context, caller: Caller, node: Inode, changes: AttributeChanges, handle: int | None) -> None:
@@ -114,7 +116,7 @@ def _apply(rows: list[Row], caller: Caller, node: Inode, changes: AttributeChang
     if changes.gid is not None:
         node.gid = changes.gid
     owner_changed = changes.uid is not None or changes.gid is not None
-    if not node.is_directory and (owner_changed or (changes.size_bytes is not None and caller.uid)):
+    if not node.is_directory and (owner_changed or (changes.size_bytes is not None and caller.takes_privileges)):
         strip_privileges(rows, node)
     if changes.mode is not None:
         node.mode = stat.S_IFMT(node.mode) | mode_after_chmod(caller, changes.mode, node.gid)

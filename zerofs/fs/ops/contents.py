@@ -14,16 +14,16 @@ def commit_contents(
     node: Inode,
     counted: int,
     *,
-    uid: int,
+    privileges_go: bool,
     ranges: list[KeyRange] | tuple[KeyRange, ...] = (),
     keep_times: bool = False,
 ) -> None:
     """Commit `rows` and `ranges`, which changed what `node` holds; before, it counted `counted` bytes.
 
-    `uid`: who changed it; root leaves a program its privileges.
+    `privileges_go`: for anybody but root, who leaves a program its privileges.
     """
     count_growth(ctx, rows, node, counted)
-    if uid and (node.mode & PRIVILEGES or node.flags & FLAG_CAPABILITY):
+    if privileges_go and (node.mode & PRIVILEGES or node.flags & FLAG_CAPABILITY):
         strip_privileges(rows, node)
     if not keep_times:
         node.mtime_ns = node.ctime_ns = ctx.now()

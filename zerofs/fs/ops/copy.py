@@ -83,7 +83,7 @@ async def _share(
     counted = charge(target)
     rows: list[Row] = [(target.key, target)]
     content.stage_share(rows, target, target_offset // CHUNK_SIZE, values, found)
-    commit_contents(ctx, rows, target, counted, uid=destination.uid)
+    commit_contents(ctx, rows, target, counted, privileges_go=destination.takes_privileges)
 
 
 async def _copy(
@@ -96,7 +96,7 @@ async def _copy(
     counted = charge(target)
     rows: list[Row] = [(target.key, target)]
     content.stage_write(rows, target, target_offset, data, found)
-    commit_contents(ctx, rows, target, counted, uid=destination.uid)
+    commit_contents(ctx, rows, target, counted, privileges_go=destination.takes_privileges)
 
 
 def _require_room(ctx: Context, growth: int) -> None:

@@ -74,7 +74,7 @@ async def create(
                 node = await ctx.target(parent, dentry)
                 await open_held(ctx, caller, node, flags, keep_times=keep_times)
             ctx.handles.count_lookup(node.number)
-            return ctx.handles.open(node, flags, caller.uid), attributes_of(node)
+            return ctx.handles.open(node, flags, caller.takes_privileges), attributes_of(node)
 
 
 async def tmpfile(ctx: Context, caller: Caller, parent: int, mode: int, flags: int) -> tuple[int, Attributes]:
@@ -92,7 +92,7 @@ async def tmpfile(ctx: Context, caller: Caller, parent: int, mode: int, flags: i
         rows: list[Row] = []
         node = _stage_new(ctx, rows, caller, directory, stat.S_IFREG | (mode & 0o7777 & ~caller.umask))
         node.nlink = 0
-        handle = ctx.handles.open(node, flags, caller.uid)
+        handle = ctx.handles.open(node, flags, caller.takes_privileges)
         ctx.handles.count_lookup(node.number)
         ctx.orphans.stage_unnamed(rows, node, linkable=not flags & os.O_EXCL)
         ctx.commit(rows)

@@ -14,7 +14,7 @@ async def opendir(ctx: Context, caller: Caller, inode: int) -> int:
     """A handle on a directory. Raises ENOTDIR, EACCES, ESTALE."""
     node = await ctx.directory(inode)
     require(caller, node, READ)
-    return ctx.handles.open(node, 0, caller.uid)
+    return ctx.handles.open(node, 0, caller.takes_privileges)
 
 
 async def readdir(ctx: Context, number: int, after_cookie: int, limit: int) -> list[DirectoryEntry]:

@@ -27,7 +27,7 @@ async def open_(ctx: Context, caller: Caller, inode: int, flags: int, keep_times
     with await ctx.locks.hold(inode):
         node = await ctx.inodes.get(inode)
         await open_held(ctx, caller, node, flags, keep_times=keep_times)
-        return ctx.handles.open(node, flags, caller.uid)
+        return ctx.handles.open(node, flags, caller.takes_privileges)
 
 
 def release(ctx: Context, number: int) -> None:
@@ -67,11 +67,14 @@ def _fetch_ahead(ctx: Context, handle: Handle, offset: int, size: int) -> None:
         ctx.engine.prefetch(chunks.keys_of(handle.node, *ahead))
 
 
-async def write(ctx: Context, number: int, offset: int, data: bytes | memoryview, *, keep_times: bool) -> int:
+async def write(
+    ctx: Context, number: int, offset: int, data: bytes | memoryview, *, keep_times: bool, privileges_go: bool
+) -> int:
     """Put `data` at `offset`, all of it or nothing; its length. Nothing happens for no data.
 
     `keep_times`: a kernel that caches writes keeps the times itself. It sends them when it thinks that they changed,
-    which is not each time it sends data; so a write that comes out of its cache must leave them alone.
+    which is not each time it sends data; so a write that comes out of its cache must leave them alone. `privileges_go`:
+    also where whoever opened the file may leave a program its privileges.
 
     Raises EBADF (not open for writing), EISDIR, EINVAL, EFBIG, ENOSPC, EROFS. Whatever is raised for want of room or
     store is raised again by fsync and flush of every handle that is open on the file now.
@@ -97,7 +100,9 @@ async def write(ctx: Context, number: int, offset: int, data: bytes | memoryview
             counted = charge(node)
             rows: list[Row] = [(node.key, node)]
             content.stage_write(rows, node, offset, data, found)
-            commit_contents(ctx, rows, node, counted, uid=handle.uid, keep_times=keep_times)
+            commit_contents(
+                ctx, rows, node, counted, privileges_go=handle.takes_privileges or privileges_go, keep_times=keep_times
+            )
     except ZerofsError as error:
         ctx.note_refused_write(node, error)
         raise

@@ -58,4 +58,4 @@ async def allocate(ctx: Context, number: int, mode: int, offset: int, size: int)
             content.stage_zeroing(rows, ranges, node, zeroing)
         if new_size > node.size:
             content.stage_resize(rows, ranges, node, content.Resize(new_size))
-        commit_contents(ctx, rows, node, counted, uid=handle.uid, ranges=ranges)
+        commit_contents(ctx, rows, node, counted, privileges_go=handle.takes_privileges, ranges=ranges)

@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from zerofs.errors import FsError
@@ -46,8 +47,10 @@ class Calls:
         served = _SERVED if writeback else (*_SERVED, Opcode.LSEEK)
         self.table: dict[int, Call] = {opcode: getattr(self, opcode.name.lower()) for opcode in served}
 
-    def _caller(self, header: Header, umask: int = 0) -> Caller:
-        return self._callers(header.uid, header.gid, header.pid, umask)
+    def _caller(self, header: Header, umask: int = 0, privileges_go: int = 0) -> Caller:
+        caller = self._callers(header.uid, header.gid, header.pid, umask)
+        # Flagged for everybody without CAP_FSETID; it makes a difference for such a root alone.
+        return caller if header.uid or not privileges_go else replace(caller, without_fsetid=True)
 
     def _entry(self, found: Attributes) -> bytes:
         return replies.entry(found, self._lifetime())
@@ -142,8 +145,9 @@ class Calls:
 
     async def setattr(self, header: Header, body: memoryview) -> Answer:
         """Change attributes, all of one request together."""
-        changes, handle = requests.attribute_changes(body)
-        changed = await self._fs.setattr(self._caller(header), header.node, changes, handle)
+        changes, handle, privileges_go = requests.attribute_changes(body)
+        caller = self._caller(header, privileges_go=privileges_go)
+        changed = await self._fs.setattr(caller, header.node, changes, handle)
         return replies.attributes(changed, self._lifetime())
 
     async def access(self, header: Header, body: memoryview) -> Answer:
@@ -184,9 +188,9 @@ class Calls:
 
     async def create(self, header: Header, body: memoryview) -> Answer:
         """Make a regular file and open it."""
-        flags, mode, umask, _ = fields(p.CREATE, body)
+        flags, mode, umask, extra = fields(p.CREATE, body)
         handle, made = await self._fs.create(
-            self._caller(header, umask),
+            self._caller(header, umask, extra & p.OPEN_KILL_SUIDGID),
             header.node,
             requests.name(body, p.CREATE.size),
             stat.S_IMODE(mode),
@@ -204,8 +208,9 @@ class Calls:
 
     async def open(self, header: Header, body: memoryview) -> Answer:
         """Open a file. The kernel resolves O_APPEND itself."""
-        flags, _ = fields(p.OPEN, body)
-        handle = await self._fs.open(self._caller(header), header.node, flags & ~os.O_APPEND, self._writeback)
+        flags, extra = fields(p.OPEN, body)
+        caller = self._caller(header, privileges_go=extra & p.OPEN_KILL_SUIDGID)
+        handle = await self._fs.open(caller, header.node, flags & ~os.O_APPEND, self._writeback)
         return replies.opened(handle, self._opening)
 
     async def read(self, header: Header, body: memoryview) -> Answer:
@@ -220,7 +225,8 @@ class Calls:
         handle, offset, size, flags, *_ = fields(p.WRITE, body)
         data = requests.data(body, p.WRITE.size, size)
         keep_times = self._writeback and bool(flags & p.WRITE_CACHE)
-        return replies.written(await self._fs.write(handle, offset, data, keep_times))
+        privileges_go = bool(flags & p.WRITE_KILL_SUIDGID)
+        return replies.written(await self._fs.write(handle, offset, data, keep_times, privileges_go))
 
     async def fallocate(self, header: Header, body: memoryview) -> Answer:
         """See that there is room, punch a hole, make zeros."""

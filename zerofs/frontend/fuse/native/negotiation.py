@@ -23,6 +23,7 @@ _WANTED = (
     | Init.ASYNC_DIO
     | Init.PARALLEL_DIROPS
     | Init.HANDLE_KILLPRIV
+    | Init.HANDLE_KILLPRIV_V2
     | Init.ABORT_ERROR
     | Init.MAX_PAGES
 )

@@ -85,8 +85,8 @@ def value(body: memoryview) -> tuple[bytes, bytes, int]:
     return called, bytes(data(body, start, size)), flags
 
 
-def attribute_changes(body: memoryview) -> tuple[AttributeChanges, int | None]:
-    """Of a SETATTR: what changes, and the handle through which, if there is one."""
+def attribute_changes(body: memoryview) -> tuple[AttributeChanges, int | None, int]:
+    """Of a SETATTR: what changes, the handle through which, if there is one, and whether privileges go (not 0)."""
     fixed = fields(p.SETATTR, body)
     valid, _, handle, size, _, atime_s, mtime_s, ctime_s = fixed[:8]
     atime_ns, mtime_ns, ctime_ns, mode, _, uid, gid, _ = fixed[8:]
@@ -101,4 +101,4 @@ def attribute_changes(body: memoryview) -> tuple[AttributeChanges, int | None]:
         atime_now=bool(valid & Valid.ATIME_NOW),
         mtime_now=bool(valid & Valid.MTIME_NOW),
     )
-    return changes, handle if valid & Valid.HANDLE else None
+    return changes, handle if valid & Valid.HANDLE else None, valid & Valid.KILL_SUIDGID

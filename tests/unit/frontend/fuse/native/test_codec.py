@@ -123,9 +123,12 @@ def test_attributes_that_change():
     assert requests.attribute_changes(memoryview(body)) == (
         AttributeChanges(mode=0o644, uid=5, gid=6, size_bytes=7),
         None,
+        0,
     )
     body = setattr_body(1 << 3 | 1 << 6, size=2**40, fh=9)
-    assert requests.attribute_changes(memoryview(body)) == (AttributeChanges(size_bytes=2**40), 9)
+    assert requests.attribute_changes(memoryview(body)) == (AttributeChanges(size_bytes=2**40), 9, 0)
+    body = setattr_body(1 << 3 | 1 << 11, size=1)
+    assert requests.attribute_changes(memoryview(body))[2], "privileges go"
     body = setattr_body(1 << 4 | 1 << 5 | 1 << 10, atime=-3, atimensec=5, mtime=4, mtimensec=6, ctime=2**33)
     assert requests.attribute_changes(memoryview(body))[0] == AttributeChanges(
         atime_ns=-2_999_999_995, mtime_ns=4_000_000_006, ctime_ns=2**33 * 10**9

@@ -54,7 +54,7 @@ class Waiting:
             raise
         return b"data", b" of %d" % handle
 
-    async def write(self, handle, offset, data, keep_times):
+    async def write(self, handle, offset, data, keep_times, privileges_go):
         self.asked += 1
         await self.may_answer.wait()
         self.written.setdefault(handle, []).append(bytes(data))
