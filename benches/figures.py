@@ -54,9 +54,11 @@ class Bench:
     def __init__(self, base, name, memory_gb=0.25):
         self.base = base / name
         self.base.mkdir()
+        # Of a store on the same disk there would be no copies, which those of other stores have.
+        self.cache = Path(tempfile.mkdtemp(prefix="figures-", dir="/dev/shm"))
         config = self.base / "zerofs.toml"
         config.write_text(
-            f'[cache]\ndir = "{self.base}/cache"\nmemory_size_gb = {memory_gb}\n'
+            f'[cache]\ndir = "{self.cache}"\ndisk_size_gb = 2.0\nmemory_size_gb = {memory_gb}\n'
             f'[storage]\nurl = "file://{self.base}/store"\n'
         )
         self.settings = load(config, {"XDG_STATE_HOME": str(self.base / "state"), "HOME": str(self.base)})
@@ -99,6 +101,7 @@ class Bench:
     def remove(self):
         self.volume = None
         shutil.rmtree(self.base)
+        shutil.rmtree(self.cache)
 
 
 async def new_file(fs, name, parent=1):

@@ -20,7 +20,7 @@ SETTINGS = {"cache": {"memory_size_gb": 0.004, "disk_size_gb": 0.1}, "lsm": {"ch
 @pytest.fixture
 def small_disk(lab):
     """The cache of the lab's mount `mnt` lies on a disk of its own."""
-    folder = lab.root / "mnt-cache"
+    folder = lab.cache_root / "mnt-cache"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE},mode=700", "zerofs-test", folder], check=True)
     yield folder

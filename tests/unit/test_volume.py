@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import tempfile
+import weakref
 
 import pytest
 
+from tests.mount.harness import OTHER_DISK
 from zerofs import volume
 from zerofs.admission import OpenOptions
 from zerofs.config.loading import load
@@ -35,8 +38,10 @@ class Host:
         self.store = tmp_path / "store"
         home = tmp_path / name
         home.mkdir()
+        cache = tempfile.mkdtemp(prefix="zf-cache-", dir=OTHER_DISK)  # beside the store there would be none
+        weakref.finalize(self, shutil.rmtree, cache)
         config = home / "zerofs.toml"
-        config.write_text(f'[cache]\ndir = "{home}/cache"\n[storage]\nurl = "file://{self.store}"\n')
+        config.write_text(f'[cache]\ndir = "{cache}/here"\n[storage]\nurl = "file://{self.store}"\n')
         self.settings = load(config, {"XDG_STATE_HOME": str(home / "state"), "HOME": str(home)})
 
     def open(self, password=PASSWORD, **options):

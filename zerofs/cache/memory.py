@@ -17,6 +17,9 @@ _SMALL_SHARE = 10
 
 _MAX_HITS = 3
 
+_STALE_PLACES = 64
+"""Places of forgotten values that may stay in the queues, besides one for each value."""
+
 
 class _Entry(Generic[V]):
     __slots__ = ("hits", "size", "value")
@@ -95,6 +98,9 @@ class MemoryCache(Generic[K, V]):
             if key in self._in_small:
                 self._in_small.discard(key)
                 self._small_bytes -= entry.size
+            if len(self._small) + len(self._main) > 2 * len(self._entries) + _STALE_PLACES:
+                self._small = deque(key for key in self._small if key in self._in_small)
+                self._main = deque(key for key in self._main if key in self._entries and key not in self._in_small)
 
     def statistics(self) -> dict[str, int]:
         """Bytes, entries and counters since the start."""
@@ -119,7 +125,8 @@ class MemoryCache(Generic[K, V]):
                 entry.hits = 0
                 self._main.append(key)
                 return
-            self._ghosts[key] = None
+            if not entry.hits:  # what was never asked for is not missed
+                self._ghosts[key] = None
             if len(self._ghosts) > max(16, len(self._entries)):
                 self._ghosts.popitem(last=False)
             self._drop(key, entry)

@@ -24,6 +24,7 @@ from zerofs.fs.locks import InodeLocks
 from zerofs.fs.options import FilesystemOptions
 from zerofs.fs.orphans import Orphans
 from zerofs.fs.ports import ALIVE, Engine, KeyRange, Row
+from zerofs.fs.readahead import Streams
 from zerofs.fs.usage import Usage
 from zerofs.world import World
 
@@ -51,6 +52,7 @@ class Context:
         "now",
         "options",
         "orphans",
+        "streams",
         "usage",
         "world",
     )
@@ -65,6 +67,7 @@ class Context:
         self.inodes = Inodes(engine, options.inode_cache_count)
         self.dentries = Dentries(engine, options.dentry_cache_count)
         self.orphans = Orphans(engine, self.inodes, self.handles, self.locks, usage)
+        self.streams = Streams(options.read_ahead_bytes)
         self.now = world.now_ns
         self.data_lost = False
         """A write was refused for want of the store: what the kernel had promised for it is gone."""

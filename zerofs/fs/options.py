@@ -34,7 +34,7 @@ class FilesystemOptions:
     """Names remembered, present and absent, about; twice that at most. 300 bytes each."""
 
     read_ahead_bytes: int = 8 * MIB
-    """How far in front of a reader data is fetched, at most."""
+    """How far in front of readers data is fetched, at most, all together."""
 
     max_links: int = (1 << 32) - 1
     """Names of one inode, and 2 + subdirectories of one directory. EMLINK above it."""

@@ -59,8 +59,8 @@ class Engine(Protocol):
         """How many reads and prefetches found data that was not in memory, so far."""
         ...
 
-    def prefetch(self, keys: Sequence[bytes]) -> None:
-        """These chunk keys will be read soon. A hint."""
+    def prefetch(self, keys: Sequence[bytes]) -> bool:
+        """These chunk keys will be read soon. A hint; False when it is not taken."""
         ...
 
     async def shareable(self, keys: Sequence[bytes]) -> Sequence[Shared | bytes | None]:

@@ -12,6 +12,9 @@ from typing import final
 
 from zerofs.lsm.format.pointer import IN_SST, Pointer
 
+Frame = bytes | memoryview
+"""A sealed chunk; some stay where they were made, or in what they were fetched with."""
+
 
 @final
 class Shared:
@@ -33,7 +36,7 @@ class Chunk:
         self.key = key
         self.data: bytes | None = data
         self.size = len(data)
-        self.frame: bytes | None = None
+        self.frame: Frame | None = None
         self.nonce = b""
         self.pointer: Pointer | None = None
         self.ticket = 0
@@ -44,7 +47,7 @@ class Chunk:
         """Overwritten before any cut took it: need not be stored at all."""
 
     @classmethod
-    def at(cls, key: bytes, pointer: Pointer, frame: bytes | None = None) -> "Chunk":
+    def at(cls, key: bytes, pointer: Pointer, frame: Frame | None = None) -> "Chunk":
         """A chunk that is in the store already: found in a WAL object at replay."""
         chunk = cls(key, b"")
         chunk.data = None
@@ -53,6 +56,11 @@ class Chunk:
         chunk.nonce = pointer.nonce
         chunk.pointer = pointer
         return chunk
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was overwritten before it was sealed: its key has something else now."""
+        return self.data is None and self.frame is None and self.pointer is None
 
     @property
     def stored(self) -> bool:

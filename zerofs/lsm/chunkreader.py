@@ -4,14 +4,16 @@ What one read is fetching another one waits for. A frame is accepted only if it 
 more from the store itself, then it is corruption, never zeros.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import trio
 
-from zerofs.errors import CorruptionError
-from zerofs.lsm.chunk import Chunk
+from zerofs.errors import CorruptionError, UnavailableError
+from zerofs.lsm.chunk import Chunk, Frame
 from zerofs.lsm.format.pointer import Pointer
-from zerofs.lsm.frames import Frame, FrameFetcher, Near, Wanted, origin_of
+from zerofs.lsm.frames import FrameFetcher, Near, origin_of
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.sealing.work import open_chunks
 from zerofs.lsm.storage import Storage
@@ -24,13 +26,46 @@ OFFLOAD_FROM_BYTES = 256 * KIB
 Source = Chunk | Pointer | None
 
 
+class _Sealed(NamedTuple):
+    """A chunk that is not in memory, as it was when it was asked for: what a chunk object holds may go meanwhile."""
+
+    nonce: bytes
+    size: int
+    frame: Frame | None
+    pointer: Pointer | None
+
+    @property
+    def place(self) -> Pointer:
+        """Where its frame is stored."""
+        assert self.pointer is not None, "a chunk has data, a frame or a pointer"
+        return self.pointer
+
+
+def _sealed(source: Chunk | Pointer) -> _Sealed:
+    if type(source) is Chunk:
+        return _Sealed(source.nonce, source.size, source.frame, source.pointer)
+    assert type(source) is Pointer, "sources are chunks and pointers"
+    return _Sealed(source.nonce, source.size, None, source)
+
+
+class _Fetch:
+    """What one read is fetching, and how that ended."""
+
+    __slots__ = ("done", "error")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.error: UnavailableError | None = None
+        """For the others, too: whoever waited has waited long enough."""
+
+
 class ChunkReader:
     """Reads the chunks that rows point to."""
 
     def __init__(self, storage: Storage, options: LsmOptions) -> None:
         self._storage = storage
         self._fetcher = FrameFetcher(storage, options)
-        self._coming: dict[bytes, trio.Event] = {}
+        self._coming: dict[bytes, _Fetch] = {}
         """By nonce, what somebody is fetching now."""
         self.misses = 0
         """Reads that found something missing in memory, unasked ones too."""
@@ -52,7 +87,7 @@ class ChunkReader:
         look = self._peek if unasked else self.in_memory
         found: dict[int, bytes | None] = {position: look(source) for position, source in enumerate(sources)}
         missing = {
-            position: source
+            position: _sealed(source)
             for position, source in enumerate(sources)
             if source is not None and found[position] is None
         }
@@ -60,13 +95,15 @@ class ChunkReader:
             self.misses += 1
         while missing:
             theirs = {position: self._coming[it.nonce] for position, it in missing.items() if it.nonce in self._coming}
-            mine = {position: source for position, source in missing.items() if position not in theirs}
+            mine = {position: it for position, it in missing.items() if position not in theirs}
             if mine:
                 found |= await self._read_missing(mine, near, unasked)
-            for position, event in theirs.items():
-                await event.wait()
-                found[position] = look(sources[position])
-            # What the others failed to get, or memory has lost again.
+            for position, fetch in theirs.items():
+                await fetch.done.wait()
+                found[position] = self._storage.chunks.get(missing[position].nonce)
+                if found[position] is None and fetch.error is not None:
+                    raise UnavailableError(str(fetch.error)) from fetch.error
+            # What the others did not get, or memory has lost again.
             missing = {position: missing[position] for position in theirs if found[position] is None}
         return list(found.values())
 
@@ -76,81 +113,77 @@ class ChunkReader:
             return source.data
         return self._storage.chunks.peek(source.nonce) if source is not None else None
 
-    async def _read_missing(
-        self, sources: dict[int, Chunk | Pointer], near: Near | None, unasked: bool
-    ) -> dict[int, bytes]:
-        """Fetch and open the chunks of these sources; they are in memory then."""
-        done = trio.Event()
-        self._coming.update((source.nonce, done) for source in sources.values())
-        frames: dict[int, Frame] = {}
-        wanted: list[Wanted] = []
-        for position, source in sources.items():
-            if type(source) is Chunk and source.frame is not None:
-                frames[position] = source.frame
-                continue
-            pointer = source.pointer if type(source) is Chunk else source
-            assert type(pointer) is Pointer, "a chunk has data, a frame or a pointer"
-            wanted.append((position, pointer))
-        try:
-            if wanted:
-                frames |= await self._fetcher.fetch(wanted, near)
-            return await self._open_all(sources, dict(wanted), frames, unasked)
-        finally:
-            for source in sources.values():
-                self._coming.pop(source.nonce, None)
-            done.set()
+    async def _read_missing(self, wanted: dict[int, _Sealed], near: Near | None, unasked: bool) -> dict[int, bytes]:
+        """Fetch and open the chunks; they are in memory then. What needs no store does not wait for what does."""
+        with self._fetching(wanted, unasked):
+            frames = {position: it.frame for position, it in wanted.items() if it.frame is not None}
+            elsewhere = [(position, it.place) for position, it in wanted.items() if it.frame is None]
+            away = await self._fetcher.look(elsewhere, frames) if elsewhere else []
+            found = await self._open_all(wanted, frames, unasked)
+        if away:
+            rest = {position: wanted[position] for position, _ in away}
+            with self._fetching(rest, unasked):
+                found |= await self._open_all(rest, await self._fetcher.fetch(away, near), unasked)
+        return found
 
-    async def _open_all(
-        self,
-        sources: dict[int, Chunk | Pointer],
-        pointers: dict[int, Pointer],
-        frames: dict[int, Frame],
-        unasked: bool,
-    ) -> dict[int, bytes]:
-        storage = self._storage
+    @contextlib.contextmanager
+    def _fetching(self, wanted: dict[int, _Sealed], unasked: bool) -> Iterator[None]:
+        """Within the block others wait for these chunks instead of fetching them, too."""
+        fetch = _Fetch()
+        self._coming.update((it.nonce, fetch) for it in wanted.values())
+        try:
+            yield
+        except UnavailableError as error:
+            fetch.error = None if unasked else error
+            raise
+        finally:
+            for it in wanted.values():
+                if self._coming.get(it.nonce) is fetch:
+                    del self._coming[it.nonce]
+            fetch.done.set()
+
+    async def _open_all(self, wanted: dict[int, _Sealed], frames: dict[int, Frame], unasked: bool) -> dict[int, bytes]:
         positions = list(frames)
         sealed = [frames[position] for position in positions]
         try:
-            texts = await self._open_frames([self._sealer(pointers.get(position)) for position in positions], sealed)
+            texts = await self._open_frames([self._sealer(wanted[position]) for position in positions], sealed)
         except CorruptionError:
             texts = [
-                await self._open_or_refetch(frame, pointers.get(position), sources[position])
+                await self._open_or_refetch(frame, wanted[position])
                 for position, frame in zip(positions, sealed, strict=True)
             ]
         for position, text in zip(positions, texts, strict=True):
-            source = sources[position]
-            if len(text) != source.size:
-                raise CorruptionError(f"a chunk has {len(text)} bytes, its pointer says {source.size}")
-            storage.chunks.put(source.nonce, text, len(text), unasked=unasked)
+            it = wanted[position]
+            if len(text) != it.size:
+                raise CorruptionError(f"a chunk has {len(text)} bytes, its pointer says {it.size}")
+            self._storage.chunks.put(it.nonce, text, len(text), unasked=unasked)
         return dict(zip(positions, texts, strict=True))
 
-    def _sealer(self, pointer: Pointer | None) -> Sealer:
-        """What opens a frame that was fetched for a pointer; one without was in memory, so it is our own."""
-        return self._storage.sealers.chunk if pointer is None else origin_of(self._storage, pointer).chunk
+    def _sealer(self, wanted: _Sealed) -> Sealer:
+        """What opens a frame that was fetched; one that was in memory is our own."""
+        return self._storage.sealers.chunk if wanted.frame is not None else origin_of(self._storage, wanted.place).chunk
 
     async def _open_frames(self, sealers: Sequence[Sealer], frames: Sequence[Frame]) -> list[bytes]:
         if sum(map(len, frames)) >= OFFLOAD_FROM_BYTES:
             return await self._storage.world.offload(Lane.CPU, open_chunks, sealers, frames)
         return open_chunks(sealers, frames)
 
-    async def _open_or_refetch(self, frame: Frame, pointer: Pointer | None, source: Source) -> bytes:
+    async def _open_or_refetch(self, frame: Frame, wanted: _Sealed) -> bytes:
         """One frame at a time, after one of a batch did not open: find out which, and ask the store again.
 
-        A frame without `pointer` came with the WAL object that its source names: that was read from the store itself.
+        A frame that was in memory came with the WAL object that its pointer names: that was read from the store itself.
         """
-        sealer = self._sealer(pointer)
+        sealer, place = self._sealer(wanted), wanted.place
         try:
             return sealer.open(frame, b"", CHUNK_SIZE)
         except CorruptionError as error:
-            if pointer is None:
-                stored = source.pointer if type(source) is Chunk else source
-                assert type(stored) is Pointer, "a frame in memory is in a stored object too"
-                raise CorruptionError(f"{stored.object_name} at byte {stored.offset}: {error}") from error
-            again = await self._fetcher.fetch_again(pointer)
+            if wanted.frame is not None:
+                raise CorruptionError(f"{place.object_name} at byte {place.offset}: {error}") from error
+            again = await self._fetcher.fetch_again(place)
             try:
-                if frame_nonce(again) == pointer.nonce:
+                if frame_nonce(again) == wanted.nonce:
                     return sealer.open(again, b"", CHUNK_SIZE)
             except CorruptionError:
                 pass
-            where = f"{pointer.object_name} at byte {pointer.offset}{origin_of(self._storage, pointer).where}"
+            where = f"{place.object_name} at byte {place.offset}{origin_of(self._storage, place).where}"
             raise CorruptionError(f"{where}: {error}") from error

@@ -74,7 +74,7 @@ class Engine:
         self._follower = follower
         self._syncer = writer.syncer if writer is not None else None
         self._chunk_reader = ChunkReader(storage, options)
-        self._prefetcher = Prefetcher(self._fetch_ahead, storage.metrics)
+        self._prefetcher = Prefetcher(self._fetch_ahead, options.cache_memory_bytes // 20, storage.metrics)
 
     # --- changes -----------------------------------------------------------------------------------------------
 
@@ -119,6 +119,7 @@ class Engine:
 
     async def close(self) -> None:
         """Flush for the last time. Nothing may be committed after this."""
+        self._prefetcher.stop()
         if self._writer is not None:
             await self._writer.maintenance.stop()
             await self._writer.syncer.close()
@@ -176,6 +177,8 @@ class Engine:
     async def _read(self, keys: Sequence[bytes], lookup: Lookup | None = None) -> list[Value | None]:
         lookup = lookup or self._lookup  # of one instant: a reader's may be exchanged while this waits
         entries = await lookup.find_many(keys)
+        while any(type(entry) is Chunk and entry.is_gone for entry in entries):  # overwritten while this waited
+            entries = await lookup.find_many(keys)
         sources: list[Source] = [entry if type(entry) is Chunk or type(entry) is Pointer else None for entry in entries]
         if not any(sources):
             return entries  # type: ignore[return-value]  # values only
@@ -192,13 +195,17 @@ class Engine:
         """How many reads and prefetches found data that was not in memory, so far."""
         return self._chunk_reader.misses
 
-    def prefetch(self, keys: Sequence[bytes]) -> None:
-        """These chunk keys will be read soon: have them in memory then, if that can be done. Never fails."""
-        self._prefetcher.want(keys)
+    def prefetch(self, keys: Sequence[bytes]) -> bool:
+        """These chunk keys will be read soon: have them in memory then. False when that cannot be done. Never fails."""
+        return self._prefetcher.want(keys)
 
     async def _fetch_ahead(self, keys: Sequence[bytes]) -> None:
         entries = await self._lookup.find_many(keys)
-        await self._chunk_reader.read([entry if type(entry) is Pointer else None for entry in entries], unasked=True)
+        sources = [
+            entry if type(entry) is Pointer or (type(entry) is Chunk and not entry.is_gone) else None
+            for entry in entries
+        ]
+        await self._chunk_reader.read(sources, unasked=True)
 
     async def contains(self, key: bytes) -> bool:
         """Whether the key has a value; never fetches chunk data."""

@@ -12,6 +12,7 @@ import trio
 
 from zerofs.cache.memory import MemoryCache
 from zerofs.errors import CorruptionError
+from zerofs.lsm.chunk import Frame
 from zerofs.lsm.format.pointer import IN_SST, Pointer
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.origins import Origin
@@ -29,12 +30,11 @@ WINDOW_BYTES = (64 * KIB, 512 * KIB)
 PATIENCE = 8
 """So many fetches in a row whose neighbours nobody wanted make the window smaller."""
 
-Frame = bytes | memoryview
 Wanted = tuple[int, Pointer]
 """Position in the request, and where the frame is."""
 
 Near = Callable[[int, int], Awaitable[list[Pointer]]]
-"""Position in the request and window → pointers to frames beside that one in its object."""
+"""Position in the request and window → pointers to frames beside that one, as far as is known. A hint."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,20 +84,24 @@ class FrameFetcher:
     def __init__(self, storage: Storage, options: LsmOptions) -> None:
         self._storage = storage
         self._options = options
-        self._neighbours: MemoryCache[bytes, bytes] = MemoryCache(options.cache_memory_bytes // 16)
+        self._neighbours: MemoryCache[bytes, bytes] = MemoryCache(options.cache_memory_bytes // 20)
         """Sealed frames that came with others, by nonce, until somebody wants them."""
         self._window_bytes = WINDOW_BYTES[0]
         self._unused = 0
 
+    async def look(self, wanted: Sequence[Wanted], frames: dict[int, Frame]) -> list[Wanted]:
+        """Take what came with others, and what the disk cache has. The rest."""
+        return await self._look_on_disk(self._look_at_neighbours(wanted, frames), frames)
+
     async def fetch(self, wanted: Sequence[Wanted], near: Near | None = None) -> dict[int, Frame]:
-        """The frame of each pointer, by position. With `near`, small frames bring their neighbours.
+        """The frame of each pointer, by position, from the store. With `near`, small frames bring their neighbours.
 
         Raises CorruptionError naming the object, MissingObjectError, UnavailableError.
         """
         frames: dict[int, Frame] = {}
-        missing = await self._look_on_disk(self._look_at_neighbours(wanted, frames), frames)
-        extra = await self._neighbours_of(missing, near) if near is not None else []
-        spans = plan_spans([*missing, *extra], self._options.read_gap_bytes, self._options.read_span_bytes)
+        extra = await self._neighbours_of(wanted, near) if near is not None else []
+        spans = plan_spans([*wanted, *extra], self._options.read_gap_bytes, self._options.read_span_bytes)
+        spans = [span for span in spans if any(position >= 0 for position, _ in span.wanted)]
         if len(spans) == 1:
             await self._fetch_span(spans[0], frames)
         elif spans:
@@ -137,7 +141,8 @@ class FrameFetcher:
 
     async def _neighbours_of(self, missing: Sequence[Wanted], near: Near) -> list[Wanted]:
         """What to fetch together with a small frame, marked by a position below zero."""
-        if len(missing) != 1 or missing[0][1].size == CHUNK_SIZE or missing[0][1].holder != IN_SST:
+        position, centre = missing[0]
+        if len(missing) != 1 or centre.size == CHUNK_SIZE or centre.holder != IN_SST:
             return []
         self._unused += 1
         if self._unused % PATIENCE == 0:
@@ -145,8 +150,12 @@ class FrameFetcher:
         held, opened = self._neighbours, self._storage.chunks
         return [
             (-1, pointer)
-            for pointer in await near(missing[0][0], self._window_bytes)
-            if held.peek(pointer.nonce) is None and opened.peek(pointer.nonce) is None
+            for pointer in await near(position, self._window_bytes)
+            # The rows may be older than what is wanted, and lead into an object that is not there any more.
+            if pointer[:3] == centre[:3]
+            and pointer.nonce != centre.nonce
+            and held.peek(pointer.nonce) is None
+            and opened.peek(pointer.nonce) is None
         ]
 
     # --- where they are

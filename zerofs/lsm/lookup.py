@@ -66,7 +66,7 @@ class Lookup:
         """
         rows, at = await self.tree(key).beside(key)
         if not rows or rows[at][1] != POINTER:
-            return []
+            return []  # not flushed yet, or data of another kind
         centre = decode_pointer(rows[at][2])
         found: list[Pointer] = []
         for numbers in (range(at + 1, min(len(rows), at + NEAR_MAX)), range(at - 1, max(-1, at - NEAR_MAX), -1)):

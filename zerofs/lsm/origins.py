@@ -133,8 +133,9 @@ class Origins:
                 compression=DEFAULT_COMPRESSION,  # what is foreign is never sealed
             )
 
+        store = self._store_at(source.url)
         return Origin(
-            store=self._store_at(source.url),
+            store=store,
             volume_id=source.volume_id,
             block=sealer(Kind.META_BLOCK, source.block_keys),
             index=sealer(Kind.META_INDEX, source.block_keys),
@@ -142,7 +143,7 @@ class Origins:
             directory=sealer(Kind.CHUNK_DIRECTORY, source.chunk_keys),
             last_epoch=source.last_epoch,
             source=source.url,
-            device=local_device(source.url),
+            device=local_device(store.url),
         )
 
     def _store_at(self, url: str) -> ObjectStore:

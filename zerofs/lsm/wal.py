@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zerofs.errors import CorruptionError, FencedError, PreconditionFailedError
-from zerofs.lsm.chunk import Chunk
+from zerofs.lsm.chunk import Chunk, Frame
 from zerofs.lsm.format.header import (
     HEADER_SIZE,
     WAL_MAGIC,
@@ -140,8 +140,8 @@ async def build_wal_object(
     token: bytes,
     put_id: bytes,
     record: bytes,
-    frames: Sequence[bytes],
-) -> list[bytes]:
+    frames: Sequence[Frame],
+) -> list[Frame]:
     """The pieces of a WAL object: header, sealed record, frames."""
     header = Header(
         magic=WAL_MAGIC, epoch=epoch, put_id=put_id, volume_id=storage.volume_id, first_length=0, second_length=0

@@ -65,14 +65,14 @@ def _plain_store(url: str, options: S3Options, world: World) -> ObjectStore:
 def local_device(url: str) -> int | None:
     """The device on which the objects of a `file://` store lie; None for other stores, and for one that is not there.
 
-    A network filesystem is a device of its own.
+    `url` is what the store itself says, in which the path stands as it is. A network filesystem is a device of its own.
     """
-    scheme, _, rest = url.partition("://")
+    scheme, _, path = url.partition("://")
     if scheme != "file":
         return None
     try:
-        return os.stat(_parse_file(rest)).st_dev
-    except OSError:
+        return os.stat(path).st_dev
+    except (OSError, ValueError):
         return None
 
 

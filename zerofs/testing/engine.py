@@ -126,8 +126,9 @@ class FakeEngine:
         """Everything is in memory."""
         return 0
 
-    def prefetch(self, keys: Sequence[bytes]) -> None:
+    def prefetch(self, keys: Sequence[bytes]) -> bool:
         """Nothing to be done."""
+        return True
 
     async def shareable(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See the port. Nothing is shared: everything is given as it is."""

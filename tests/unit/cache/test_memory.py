@@ -67,3 +67,25 @@ def test_a_peek_leaves_no_trace():
     for i in range(30):
         cache.put(i, 0, 10)
     assert cache.peek("a") is None
+
+
+def test_what_is_put_and_forgotten_leaves_nothing_behind():
+    cache = MemoryCache(1 << 20)
+    cache.put("stays", 1, 10)
+    for i in range(10_000):
+        cache.put(i, 0, 10)
+        cache.discard(i)
+    assert len(cache._small) + len(cache._main) < 200
+    assert cache.get("stays") == 1
+
+
+def test_what_went_unread_is_no_old_acquaintance():
+    cache = MemoryCache(1000)
+    cache.put("read ahead", 1, 10, unasked=True)
+    for i in range(200):
+        cache.put(i, 0, 10)
+    assert cache.peek("read ahead") is None
+    cache.put("read ahead", 1, 10)
+    for i in range(200, 400):
+        cache.put(i, 0, 10)
+    assert cache.peek("read ahead") is None

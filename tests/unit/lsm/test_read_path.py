@@ -1,14 +1,16 @@
 """What reads ask the store for, and how often (decision 0019)."""
 
+import os
 import random
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import trio
 
 from tests.unit.lsm.kit import TINY, VOLUME_ID, Bed, chunk_key
 from zerofs.errors import CorruptionError, UnavailableError
-from zerofs.lsm import prefetcher
+from zerofs.lsm.chunkreader import ChunkReader
 from zerofs.lsm.frames import WINDOW_BYTES, FrameFetcher
 from zerofs.lsm.storage import Storage
 from zerofs.objectstore.local import LocalStore
@@ -21,7 +23,7 @@ from zerofs.units import CHUNK_SIZE, MIB
 NOISE = random.Random(19)
 LARGE = [NOISE.randbytes(CHUNK_SIZE) for _ in range(32)]
 SMALL = [NOISE.randbytes(2000) for _ in range(100)]
-OPTIONS = replace(TINY, chunk_sst_size_bytes=2 * MIB, dirty_limit_bytes=8 * MIB, cache_memory_bytes=4 * MIB)
+OPTIONS = replace(TINY, chunk_sst_size_bytes=2 * MIB, dirty_limit_bytes=8 * MIB, cache_memory_bytes=16 * MIB)
 
 
 @pytest.fixture
@@ -106,14 +108,118 @@ async def test_wishes_beyond_the_hands_that_are_free_are_dropped(bed):
     async with bed.open(store=store, read_only=True) as engine:
         await know_rows(engine)
         store.gate = trio.Event()
-        for i in range(prefetcher.JOBS_MAX + 3):
-            engine.prefetch([chunk_key(1, i)])
-        assert bed.metrics.get("prefetches_dropped") == 3
+        room = OPTIONS.cache_memory_bytes // 20 // CHUNK_SIZE
+        assert engine.prefetch([chunk_key(1, i) for i in range(room)])
+        assert not engine.prefetch([chunk_key(1, room)])
+        assert bed.metrics.get("prefetches_dropped") == 1
         store.gate.set()
         await settled()
-        engine.prefetch([chunk_key(1, 20)])
+        assert engine.prefetch([chunk_key(1, room)])
+
+
+async def test_whatever_goes_wrong_in_a_prefetch_ends_nothing_but_that(bed, monkeypatch, caplog):
+    async with bed.open(read_only=True) as engine:
+        await know_rows(engine)
+        with monkeypatch.context() as patch:
+
+            async def fail(*args, **kwargs):
+                raise MemoryError
+
+            patch.setattr(engine._chunk_reader, "read", fail)
+            for _ in range(3):
+                assert engine.prefetch([chunk_key(1, 0)])
+            await settled()
+        assert caplog.text.count("fetching ahead failed; reads go on") == 1
+        assert await engine.get(chunk_key(1, 0)) == LARGE[0]
+
+
+async def test_a_closing_engine_waits_for_no_prefetch(bed):
+    store = Slow(bed.store)
+    async with bed.open(store=store) as engine:
+        await know_rows(engine)
+        store.gate = trio.Event()
+        assert engine.prefetch([chunk_key(1, 0)])
         await settled()
-        assert bed.metrics.get("prefetches_dropped") == 3
+        store.gate = opened = trio.Event()
+        opened.set()  # for whoever comes now; the prefetch still waits at the old one
+    assert not engine.prefetch([chunk_key(1, 0)])
+
+
+async def test_a_chunk_that_is_overwritten_while_others_are_looked_up(bed):
+    """What was found in memory is nowhere when the rest has been found: it is looked up again, and nobody hangs."""
+    store = Slow(bed.store)
+    async with bed.open(store=store) as engine:
+        key, cold = chunk_key(1, 0), chunk_key(1, 1)
+        engine.commit([(key, b"1" * CHUNK_SIZE)])
+        store.gate = trio.Event()
+        results = {}
+
+        async def read():
+            results["both"] = await engine.multi_get([key, cold])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await settled()
+            engine.commit([(key, b"2" * CHUNK_SIZE)])
+            store.gate.set()
+        assert results["both"] in ([b"1" * CHUNK_SIZE, LARGE[1]], [b"2" * CHUNK_SIZE, LARGE[1]])
+        with trio.fail_after(60):
+            assert await engine.multi_get([key, cold]) == [b"2" * CHUNK_SIZE, LARGE[1]]
+        assert not engine._chunk_reader._coming
+
+
+async def test_whoever_waits_for_a_read_that_fails_gets_its_error_instead_of_asking_again(bed):
+    store = Slow(bed.store)
+    async with bed.open(store=store, read_only=True) as engine:
+        await know_rows(engine)
+        store.gate = trio.Event()
+        store.error = UnavailableError("away")
+        errors = []
+
+        async def read():
+            try:
+                await engine.get(chunk_key(1, 0))
+            except UnavailableError as error:
+                errors.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(read)
+            await settled()
+            store.gate.set()
+        assert len(errors) == 5
+        assert gets(bed) == 0
+
+
+async def test_a_frame_in_memory_does_not_wait_for_one_in_the_store(bed):
+    storage = bed.storage(Slow(bed.store))
+    async with bed.open(read_only=True) as engine:
+        pointers = [await engine._lookup.find(chunk_key(100 + i, 0)) for i in range(2)]
+    reader = ChunkReader(storage, OPTIONS)
+    body = await bed.store.get(pointers[0].object_name, pointers[0].offset, pointers[0].length)
+    reader._fetcher._neighbours.put(pointers[0].nonce, body, len(body))
+    storage.store._inner.gate = gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(reader.read, pointers, unasked=True))
+        await settled()
+        assert await reader.read([pointers[0]]) == [SMALL[0]]
+        gate.set()
+
+
+async def test_neighbours_come_from_the_same_object_only(bed):
+    """The rows may be older than what is wanted, which a memtable has."""
+    async with bed.open() as engine:
+        engine.commit([(chunk_key(150, 0), b"anew" * 200)])
+        engine.commit([(chunk_key(200 + i, 0), NOISE.randbytes(CHUNK_SIZE)) for i in range(60)])
+        await engine.sync()
+        entry = await engine._lookup.find(chunk_key(150, 0))
+        old = (await engine._lookup.find(chunk_key(149, 0))).object_name
+        if entry.pointer is None or entry.pointer.object_name == old:
+            pytest.fail("the chunk was to be in an object of its own by now")
+        entry.data = entry.frame = None
+        engine._storage.chunks.discard(entry.nonce)
+        await bed.store.delete(old)
+        assert await engine.get(chunk_key(150, 0)) == b"anew" * 200
 
 
 async def test_a_prefetch_of_what_is_not_there_or_has_no_chunk_is_nothing(bed):
@@ -143,7 +249,9 @@ async def test_the_window_grows_while_neighbours_are_used_and_shrinks_when_they_
             windows.append(window_bytes)
             return [pointers[n] for n in neighbours]
 
-        await fetcher.fetch([(0, pointers[i])], near)
+        wanted = await fetcher.look([(0, pointers[i])], {})
+        if wanted:
+            await fetcher.fetch(wanted, near)
 
     for i in range(0, 20, 2):
         await fetch(i, [i + 1])
@@ -215,6 +323,9 @@ def test_copies_are_kept_only_of_what_lies_elsewhere(tmp_path):
     assert keeps(beside, other)
     assert keeps(MemoryStore(), Cache())
     assert not keeps(beside, None)
+    odd = tmp_path / os.fsdecode(b"odd %41\xff")
+    odd.mkdir()
+    assert not keeps(LocalStore(odd, SimWorld()), Cache())
 
 
 class Slow:

@@ -61,10 +61,10 @@ def _fetch_ahead(ctx: Context, handle: Handle, offset: int, size: int) -> None:
     """Before a read: begin to fetch what will be read next, if that helps."""
     state = handle.read_ahead
     if state is None:
-        state = handle.read_ahead = ReadAhead(ctx.options.read_ahead_bytes)
+        state = handle.read_ahead = ReadAhead(ctx.streams)
     ahead = state.after(offset, size, handle.node.size, ctx.engine.misses)
-    if ahead is not None:
-        ctx.engine.prefetch(chunks.keys_of(handle.node, *ahead))
+    if ahead is not None and not ctx.engine.prefetch(chunks.keys_of(handle.node, *ahead)):
+        state.refused(ahead[0])
 
 
 async def write(

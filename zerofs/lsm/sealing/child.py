@@ -35,8 +35,8 @@ def serve(conversation: socket.socket) -> None:
     gc.disable()  # Nothing below makes cycles.
     conversation.send(READY)
     while packet := conversation.recv(PACKET_MAX):
-        slot, count = decode_batch(packet)
-        arena.seal(slot, count, sealer)
+        slot, target, count = decode_batch(packet)
+        arena.seal(slot, target, count, sealer)
         conversation.send(encode_sealed(slot))
 
 

@@ -3,8 +3,8 @@
     hello    version and size of a slot      the child
     setup    volume id (16) ‖ key id (u32) ‖ key (32) ‖ compression as in the settings
     ready    a zero byte                     the child
-    batch    slot (u32) ‖ number of chunks (u32)
-    sealed   slot (u32)                      the child
+    batch    slot of texts (u32) ‖ slot of frames (u32) ‖ number of chunks (u32)
+    sealed   slot of texts (u32)             the child
 
 The setup is secret. With it comes the arena's descriptor, after the hello: from then on nobody else can look into the
 child.
@@ -28,7 +28,7 @@ HELLO = f"zerofs {__version__} {SLOT_SIZE}".encode()
 READY = b"\0"
 
 _SETUP = struct.Struct(f"<{VOLUME_ID_SIZE}sI{KEY_SIZE}s")
-_BATCH = struct.Struct("<II")
+_BATCH = struct.Struct("<III")
 _SEALED = struct.Struct("<I")
 
 
@@ -55,19 +55,19 @@ def decode_setup(packet: bytes) -> Setup:
     return Setup(volume_id=volume_id, key_id=KeyId(key_id), key=key, compression=compression)
 
 
-def encode_batch(slot: int, count: int) -> bytes:
-    """Seal what is in this slot."""
-    return _BATCH.pack(slot, count)
+def encode_batch(slot: int, target: int, count: int) -> bytes:
+    """Seal what is in this slot into that one."""
+    return _BATCH.pack(slot, target, count)
 
 
-def decode_batch(packet: bytes) -> tuple[int, int]:
-    """Slot and number of chunks. Raises struct.error."""
-    slot, count = _BATCH.unpack(packet)
-    return slot, count
+def decode_batch(packet: bytes) -> tuple[int, int, int]:
+    """Slot of texts, slot of frames and number of chunks. Raises struct.error."""
+    slot, target, count = _BATCH.unpack(packet)
+    return slot, target, count
 
 
 def encode_sealed(slot: int) -> bytes:
-    """The frames are in this slot."""
+    """The texts of this slot are sealed."""
     return _SEALED.pack(slot)
 
 

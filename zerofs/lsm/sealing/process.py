@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import trio
 
+from zerofs.lsm.chunk import Frame
 from zerofs.lsm.sealing.arena import Arena
 from zerofs.lsm.sealing.messages import (
     HELLO,
@@ -32,9 +33,12 @@ from zerofs.units import KIB
 
 log = logging.getLogger(__name__)
 
-SLOTS = 5
-"""The batches that a chunk writer has sealed at one time, and one for who cannot wait for them: 22 MiB, while the
-process lives."""
+TEXT_SLOTS = 5
+"""The batches that a chunk writer has sealed at one time, and one for who cannot wait for them."""
+
+FRAME_SLOTS = 24
+"""For those, and for batches whose frames are on their way to the store: they are not copied. 65 MiB together, of which
+takes memory what was ever used while the process lives."""
 
 WORTH_BYTES = 256 * KIB
 """Less is sealed in a thread sooner than it is handed over and back."""
@@ -65,7 +69,9 @@ class _Child:
         self._setup = setup
         self._arena: Arena | None = None
         self._free: list[int] = []
-        """None before it is ready and after it has died."""
+        """Slots for texts: none before it is ready and after it has died."""
+        self._targets: list[int] = []
+        """Slots for frames."""
         self._answers: dict[int, trio.Event] = {}
         self.is_ready = trio.Event()
         self.answered = 0
@@ -91,12 +97,15 @@ class _Child:
                 raise
         return cls(process, ours, setup)
 
-    def take_slot(self, texts: Sequence[bytes]) -> int | None:
-        """A slot for the texts, if there is one."""
-        return self._free.pop() if self._free and Arena.holds(texts) else None
+    def take_slots(self, texts: Sequence[bytes]) -> tuple[int, int] | None:
+        """Slots for the texts and their frames, if there are any."""
+        if not self._free or not self._targets or not Arena.holds(texts):
+            return None
+        return self._free.pop(), self._targets.pop()
 
-    async def seal(self, slot: int, texts: Sequence[bytes], nonces: bytes) -> list[bytes]:
-        """The frames of a batch. The slot is given back. Raises _Died."""
+    async def seal(self, slots: tuple[int, int], texts: Sequence[bytes], nonces: bytes) -> Sequence[Frame]:
+        """The frames of a batch. The slots are given back. Raises _Died."""
+        slot, target = slots
         arena = self._arena
         assert arena is not None, "there are slots only where there is memory"
         arena.put(slot, texts, nonces)
@@ -104,7 +113,7 @@ class _Child:
         # Shielded as all work in threads is: the slot is the process's until it answers.
         with trio.CancelScope(shield=True), trio.move_on_after(ANSWER_TIMEOUT_S) as patience:
             try:
-                await self._socket.send(encode_batch(slot, len(texts)))
+                await self._socket.send(encode_batch(slot, target, len(texts)))
             except OSError as error:
                 raise _Died(str(error)) from error
             await answer.wait()
@@ -112,12 +121,17 @@ class _Child:
             self._process.kill()
         if self._is_dead or patience.cancelled_caught:
             raise _Died("it did not answer")
+        # Frames may be kept for long: as many slots as there are batches at one time must remain.
+        lends = len(self._targets) >= TEXT_SLOTS
+        returned = self._targets.append if lends else None
         try:
-            frames = arena.take(slot, texts, nonces, self._setup.key_id)
+            frames = arena.take(slot, target, texts, nonces, self._setup.key_id, returned)
         except ValueError as error:
             self._process.kill()
             raise _Died(str(error)) from error
         self._free.append(slot)
+        if not lends:
+            self._targets.append(target)
         return frames
 
     async def listen(self) -> str:
@@ -128,7 +142,8 @@ class _Child:
             await self._send_setup()
             if await self._socket.recv(PACKET_MAX) != READY:
                 return "it did not begin"
-            self._free = list(range(SLOTS))
+            self._free = list(range(TEXT_SLOTS))
+            self._targets = list(range(TEXT_SLOTS, TEXT_SLOTS + FRAME_SLOTS))
             self.is_ready.set()
             while packet := await self._socket.recv(PACKET_MAX):
                 self._answers.pop(decode_sealed(packet)).set()
@@ -144,7 +159,7 @@ class _Child:
 
     async def _send_setup(self) -> None:
         """Key and memory, now that only the process itself can have them."""
-        with contextlib.closing(Arena.create(SLOTS)) as arena:
+        with contextlib.closing(Arena.create(TEXT_SLOTS + FRAME_SLOTS)) as arena:
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [arena.descriptor]).tobytes())
             await self._socket.sendmsg([encode_setup(self._setup)], [rights])
         self._arena = arena
@@ -174,16 +189,16 @@ class ProcessSealer:
         """There may soon be much to seal: start the process now."""
         self._wanted.set()
 
-    async def seal(self, texts: Sequence[bytes], nonces: bytes) -> list[bytes]:
+    async def seal(self, texts: Sequence[bytes], nonces: bytes) -> Sequence[Frame]:
         """See ChunkSealer."""
         if sum(map(len, texts)) >= WORTH_BYTES:
             child = self._child
             if child is None:
                 self.prepare()
-            slot = None if child is None else child.take_slot(texts)
-            if child is not None and slot is not None:
+            slots = None if child is None else child.take_slots(texts)
+            if child is not None and slots is not None:
                 try:
-                    frames = await child.seal(slot, texts, nonces)
+                    frames = await child.seal(slots, texts, nonces)
                 except _Died:
                     # The same texts under the same nonces give the same frames, so nonces may be used again here.
                     pass

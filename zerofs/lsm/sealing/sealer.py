@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from zerofs.lsm.chunk import Frame
 from zerofs.lsm.sealing.work import seal_chunks
 from zerofs.transform.frame import Sealer
 from zerofs.world import Lane, World
@@ -11,7 +12,7 @@ from zerofs.world import Lane, World
 class ChunkSealer(Protocol):
     """Makes frames of chunks, for any number of callers at a time."""
 
-    async def seal(self, texts: Sequence[bytes], nonces: bytes) -> list[bytes]:
+    async def seal(self, texts: Sequence[bytes], nonces: bytes) -> Sequence[Frame]:
         """A frame for each of `texts`, in their order. `nonces`: as many fresh nonces, joined."""
         ...
 
@@ -23,6 +24,6 @@ class ThreadSealer:
         self._world = world
         self._sealer = sealer
 
-    async def seal(self, texts: Sequence[bytes], nonces: bytes) -> list[bytes]:
+    async def seal(self, texts: Sequence[bytes], nonces: bytes) -> Sequence[Frame]:
         """See ChunkSealer."""
         return await self._world.offload(Lane.CPU, seal_chunks, self._sealer, texts, nonces)

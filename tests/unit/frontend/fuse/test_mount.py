@@ -25,7 +25,7 @@ async def test_an_unknown_driver(tmp_path):
 async def test_a_bad_mountpoint_is_refused_before_anything_happens(tmp_path, monkeypatch):
     monkeypatch.setattr(pyfuse3, "init", lambda *args: pytest.fail("it was mounted"))
     with pytest.raises(MountpointError, match="does not exist"):
-        await serve(None, tmp_path / "absent", FuseOptions(), World())
+        await serve(None, tmp_path / "absent", FuseOptions(driver="pyfuse3"), World())
 
 
 async def test_a_full_directory_is_used_with_a_warning(tmp_path, monkeypatch, caplog):
@@ -35,7 +35,7 @@ async def test_a_full_directory_is_used_with_a_warning(tmp_path, monkeypatch, ca
     (tmp_path / "secret-name").touch()
     monkeypatch.setattr(pyfuse3, "init", refuse)
     with pytest.raises(MountpointError):
-        await serve(None, tmp_path, FuseOptions(), World())
+        await serve(None, tmp_path, FuseOptions(driver="pyfuse3"), World())
     assert "not empty" in caplog.text
     assert "secret-name" not in caplog.text
 

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.lsm.sealing.kit import KEY_ID, make_nonces, make_sealer
-from zerofs.lsm.sealing.arena import SLOT_SIZE, Arena
+from zerofs.lsm.sealing.arena import Arena
 from zerofs.lsm.sealing.work import seal_chunks
 from zerofs.units import CHUNK_SIZE, MIB
 
 
 @pytest.fixture
 def arena():
-    with contextlib.closing(Arena.create(3)) as arena:
+    with contextlib.closing(Arena.create(6)) as arena:
         yield arena
 
 
@@ -22,15 +22,15 @@ TEXTS = st.one_of(st.binary(max_size=3000), st.integers(0, CHUNK_SIZE).map(os.ur
 
 @given(batches=st.lists(st.lists(TEXTS, max_size=12), min_size=1, max_size=3))
 def test_frames_are_those_that_a_thread_makes(batches):
-    with contextlib.closing(Arena.create(3)) as arena:
+    with contextlib.closing(Arena.create(6)) as arena:
         sealer = make_sealer()
         nonces = [make_nonces(texts) for texts in batches]
         for slot, texts in enumerate(batches):
             arena.put(slot, texts, nonces[slot])
         for slot, texts in enumerate(batches):
-            arena.seal(slot, len(texts), sealer)
+            arena.seal(slot, slot + 3, len(texts), sealer)
         for slot, texts in enumerate(batches):
-            assert arena.take(slot, texts, nonces[slot], KEY_ID) == seal_chunks(sealer, texts, nonces[slot])
+            assert arena.take(slot, slot + 3, texts, nonces[slot], KEY_ID) == seal_chunks(sealer, texts, nonces[slot])
 
 
 def test_both_sides_see_the_same_memory(arena):
@@ -38,8 +38,13 @@ def test_both_sides_see_the_same_memory(arena):
     nonces = make_nonces(texts)
     with contextlib.closing(Arena(os.dup(arena.descriptor))) as other:
         arena.put(1, texts, nonces)
-        other.seal(1, len(texts), make_sealer())
-    assert arena.take(1, texts, nonces, KEY_ID) == seal_chunks(make_sealer(), texts, nonces)
+        other.seal(1, 4, len(texts), make_sealer())
+    assert arena.take(1, 4, texts, nonces, KEY_ID) == seal_chunks(make_sealer(), texts, nonces)
+
+
+def others(arena):
+    """The slots 0, 2, 3 and 5."""
+    return [bytes(arena._slot(number)) for number in (0, 2, 3, 5)]
 
 
 @pytest.mark.parametrize(
@@ -59,21 +64,21 @@ def test_what_a_slot_holds(arena, texts, fits):
     assert Arena.holds(texts) == fits
     if fits:
         nonces = make_nonces(texts)
-        before = bytes(arena._view[2 * SLOT_SIZE :])
+        before = others(arena)
         arena.put(1, texts, nonces)
-        arena.seal(1, len(texts), make_sealer())
-        assert arena.take(1, texts, nonces, KEY_ID) == seal_chunks(make_sealer(), texts, nonces)
-        assert bytes(arena._view[2 * SLOT_SIZE :]) == before
+        arena.seal(1, 4, len(texts), make_sealer())
+        assert arena.take(1, 4, texts, nonces, KEY_ID) == seal_chunks(make_sealer(), texts, nonces)
+        assert others(arena) == before
 
 
 @pytest.mark.parametrize("size", [0, 3 + 46, 1 << 31])
 def test_frames_of_impossible_sizes_are_refused(arena, size):
     nonces = make_nonces([b"abc"])
     arena.put(0, [b"abc"], nonces)
-    arena.seal(0, 1, make_sealer())
+    arena.seal(0, 3, 1, make_sealer())
     arena._view[:4] = size.to_bytes(4, "little")
     with pytest.raises(ValueError, match="impossible"):
-        arena.take(0, [b"abc"], nonces, KEY_ID)
+        arena.take(0, 3, [b"abc"], nonces, KEY_ID)
 
 
 def test_a_slot_that_nobody_sealed_gives_nothing(arena):
@@ -81,13 +86,13 @@ def test_a_slot_that_nobody_sealed_gives_nothing(arena):
     nonces, others = make_nonces(texts), make_nonces(texts)
     arena.put(0, texts, nonces)
     with pytest.raises(ValueError, match="or none"):
-        arena.take(0, texts, nonces, KEY_ID)
-    arena.seal(0, len(texts), make_sealer())
+        arena.take(0, 3, texts, nonces, KEY_ID)
+    arena.seal(0, 3, len(texts), make_sealer())
     with pytest.raises(ValueError, match="other chunks"):
-        arena.take(0, texts, nonces, KEY_ID + 1)
+        arena.take(0, 3, texts, nonces, KEY_ID + 1)
     arena.put(0, texts, others)
     with pytest.raises(ValueError, match="other chunks"):
-        arena.take(0, texts, others, KEY_ID)
+        arena.take(0, 3, texts, others, KEY_ID)
 
 
 def test_the_memory_has_no_name_and_cannot_be_cut(arena):
@@ -101,3 +106,29 @@ def test_closing_twice_is_closing_once():
     arena = Arena.create(1)
     arena.close()
     arena.close()
+
+
+def test_a_slot_comes_back_when_nobody_has_any_of_its_frames(arena):
+    texts = [b"one", b"two" * 10_000, os.urandom(CHUNK_SIZE)]
+    nonces, returned = make_nonces(texts), []
+    arena.put(0, texts, nonces)
+    arena.seal(0, 3, len(texts), make_sealer())
+    frames = arena.take(0, 3, texts, nonces, KEY_ID, returned.append)
+    assert frames == seal_chunks(make_sealer(), texts, nonces)
+    assert all(frame.readonly for frame in frames)
+    part = frames[1][5:9]
+    frames.clear()
+    assert not returned
+    del part
+    assert returned == [3]
+
+
+def test_frames_that_are_lent_outlive_the_arena():
+    texts = [os.urandom(CHUNK_SIZE)]
+    nonces = make_nonces(texts)
+    with contextlib.closing(Arena.create(2)) as arena:
+        arena.put(0, texts, nonces)
+        arena.seal(0, 1, 1, make_sealer())
+        frames = arena.take(0, 1, texts, nonces, KEY_ID, [].append)
+    del arena
+    assert frames == seal_chunks(make_sealer(), texts, nonces)

@@ -16,9 +16,9 @@ def test_the_setup_comes_as_it_was_sent():
     assert len(packet) < messages.PACKET_MAX
 
 
-@given(slot=U32, count=U32)
-def test_batches_and_answers_come_as_they_were_sent(slot, count):
-    assert messages.decode_batch(messages.encode_batch(slot, count)) == (slot, count)
+@given(slot=U32, target=U32, count=U32)
+def test_batches_and_answers_come_as_they_were_sent(slot, target, count):
+    assert messages.decode_batch(messages.encode_batch(slot, target, count)) == (slot, target, count)
     assert messages.decode_sealed(messages.encode_sealed(slot)) == slot
 
 

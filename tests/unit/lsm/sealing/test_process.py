@@ -111,10 +111,27 @@ async def test_more_batches_at_a_time_than_slots():
         bed.sealer.prepare()
         await bed.ready()
         async with trio.open_nursery() as nursery:
-            for _ in range(process.SLOTS + 3):
+            for _ in range(process.TEXT_SLOTS + 3):
                 nursery.start_soon(bed.seal, batch())
-        assert (bed.count("process"), bed.count("thread")) == (process.SLOTS, 3)
-        assert len(bed.child._free) == process.SLOTS
+        assert (bed.count("process"), bed.count("thread")) == (process.TEXT_SLOTS, 3)
+        assert len(bed.child._free) == process.TEXT_SLOTS
+
+
+async def test_frames_that_somebody_keeps_take_no_slot_that_is_needed():
+    async with running() as bed:
+        bed.sealer.prepare()
+        await bed.ready()
+        kept = []
+        for _ in range(process.FRAME_SLOTS + 3):
+            texts = batch()
+            nonces = make_nonces(texts)
+            kept.append((texts, nonces, await bed.sealer.seal(texts, nonces)))
+        assert bed.count("thread") == 0
+        lent = [frames for _, _, frames in kept if isinstance(frames[0], memoryview)]
+        assert len(lent) == process.FRAME_SLOTS - process.TEXT_SLOTS
+        assert all(frames == seal_chunks(make_sealer(), texts, nonces) for texts, nonces, frames in kept)
+        del kept, lent
+        assert len(bed.child._targets) == process.FRAME_SLOTS
 
 
 async def test_without_run_threads_do_everything():
@@ -253,7 +270,7 @@ async def test_cancelled_callers_lose_no_slot():
         with trio.move_on_after(0) as scope:
             await bed.seal(batch())
         assert scope.cancelled_caught or bed.count("process") == 1
-        assert len(bed.child._free) == process.SLOTS
+        assert len(bed.child._free) == process.TEXT_SLOTS
 
 
 async def test_secrets_stand_nowhere_for_others_to_read(monkeypatch):
