@@ -143,8 +143,8 @@ MUTATIONS = (
     ),
     Mutation(
         "what is shared is held in the instant in which it is known to be live",
-        LSM + "engine.py",
-        "if version is self._current() and all(map(self._lookup.is_newest, keys, entries)):",
+        LSM + "sharing.py",
+        "if version is current() and all(map(lookup.is_newest, keys, entries)):",
         "if True:",
         (UNIT + "test_races.py",),
     ),

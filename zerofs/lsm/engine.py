@@ -24,13 +24,14 @@ from zerofs.lsm.chunkwriter import ChunkWriter
 from zerofs.lsm.commits import Commits, Missing
 from zerofs.lsm.follower import Follower, State
 from zerofs.lsm.format.manifest import Checkpoint, Manifest
-from zerofs.lsm.format.pointer import IN_SST, Pointer
+from zerofs.lsm.format.pointer import Pointer
 from zerofs.lsm.format.rows import POINTER
-from zerofs.lsm.lookup import Found, Lookup
+from zerofs.lsm.lookup import Lookup
 from zerofs.lsm.maintenance import Maintenance
 from zerofs.lsm.memtable import NewValue, Value
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.prefetcher import Prefetcher
+from zerofs.lsm.sharing import find_shareable
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.syncer import Syncer
 
@@ -231,25 +232,16 @@ class Engine:
         writer = self._writer
         if writer is None:
             raise ReadOnlyError("this mount is read-only")
-        return await self._steadily(partial(self._shareable, writer.chunk_writer, keys))
-
-    async def _shareable(self, writer: ChunkWriter, keys: Sequence[bytes]) -> list[Shared | bytes | None]:
-        while True:
-            version = self._current()
-            entries = await self._lookup.find_many(keys)
-            pointers = [_stored_at(entry) for entry in entries]
-            apart = [key for key, pointer in zip(keys, pointers, strict=True) if pointer is None]
-            data = dict(zip(apart, await self._read(apart), strict=True))
-            # atomic from here: what was found is still so, and is held before anything can change
-            if version is self._current() and all(map(self._lookup.is_newest, keys, entries)):
-                break
-        for pointer in pointers:
-            if pointer is not None:
-                writer.hold(pointer)
-        return [
-            Shared(pointer) if pointer is not None else _encoded(data[key])
-            for key, pointer in zip(keys, pointers, strict=True)
-        ]
+        return await self._steadily(
+            partial(
+                find_shareable,
+                keys,
+                lookup=self._lookup,
+                current=self._current,
+                read=self._read,
+                hold=writer.chunk_writer.hold,
+            )
+        )
 
     async def _steadily(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """The result of a read, repeated when an object was collected under it.
@@ -385,17 +377,6 @@ class Engine:
             "index_cache": self._storage.indexes.statistics(),
             "disk_cache": disk.statistics() if disk is not None else None,
         }
-
-
-def _stored_at(entry: Found) -> Pointer | None:
-    """Where in a chunk SST the data of an entry is, if it is in one."""
-    pointer = entry.pointer if type(entry) is Chunk and entry.stored else entry
-    return pointer if type(pointer) is Pointer and pointer.holder == IN_SST else None
-
-
-def _encoded(value: Value | None) -> bytes | None:
-    """A value as of now; None when there is none, or when it is a chunk that became a hole."""
-    return value if value is None or isinstance(value, bytes) else value.encode() or None
 
 
 def _scanned(kind: int, value: object) -> Value:

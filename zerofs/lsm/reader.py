@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from zerofs.lsm.format.bloom import hash_key, may_contain
 from zerofs.lsm.format.manifest import Run, SstInfo, Tree
-from zerofs.lsm.format.rows import DELETE, Row
+from zerofs.lsm.format.rows import DELETE, Row, Rows
 from zerofs.lsm.ranges import KeyRanges
 from zerofs.lsm.sst import SstReader
 
@@ -68,16 +68,10 @@ class TreeView:
     async def beside(self, key: bytes) -> tuple[Sequence[Row], int]:
         """The rows of the block that holds the newest row of a key, and where in it that is. No rows without one."""
         for view in self._runs:
-            sst = view.sst_for(key)
-            if sst is None:
-                continue
-            index = await self._ssts.index(sst)
-            number = index.block_for(key)
-            if number is not None and may_contain(index.bloom, hash_key(key)):
-                block = await self._ssts.block(sst, index, number)
-                at = block.position(key)
-                if at is not None:
-                    return block, at
+            found = await self._block(view, key)
+            at = None if found is None else found[0].position(key)
+            if found is not None and at is not None:
+                return found[0], at
         return (), 0
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
@@ -96,21 +90,25 @@ class TreeView:
     async def _rows_of(self, view: RunView, keys: Sequence[bytes]) -> dict[bytes, Row]:
         """The rows that a run has of ascending keys."""
         found: dict[bytes, Row] = {}
-        block, last_key = None, b""
+        block = None
         for key in keys:
-            if block is None or key > last_key:
-                sst = view.sst_for(key)
-                if sst is None:
-                    continue
-                index = await self._ssts.index(sst)
-                number = index.block_for(key)
-                if number is None or not may_contain(index.bloom, hash_key(key)):
-                    continue
-                block, last_key = await self._ssts.block(sst, index, number), index.last_keys[number]
-            row = block.find(key)
+            if block is None or key > block[1]:
+                block = await self._block(view, key) or block
+            row = None if block is None else block[0].find(key)
             if row is not None:
                 found[key] = row
         return found
+
+    async def _block(self, view: RunView, key: bytes) -> tuple[Rows, bytes] | None:
+        """The one block of a run that can hold a key, and the last key of it; None when the run surely has no such."""
+        sst = view.sst_for(key)
+        if sst is None:
+            return None
+        index = await self._ssts.index(sst)
+        number = index.block_for(key)
+        if number is None or not may_contain(index.bloom, hash_key(key)):
+            return None
+        return await self._ssts.block(sst, index, number), index.last_keys[number]
 
     async def slices(self, start: bytes, stop: bytes, limit: int) -> list["Slice"]:
         """For each run, newest first, its rows from `start` on: at least `limit` of them or all before `stop`."""
