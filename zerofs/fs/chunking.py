@@ -34,7 +34,7 @@ def pieces(offset: int, size: int) -> Iterator[Piece]:
         done += stop - start
 
 
-def is_zero(data: bytes | bytearray) -> bool:
+def is_zero(data: bytes | bytearray | memoryview) -> bool:
     """Whether data of at most one chunk is zeros only: one memory comparison, which ends at the first difference."""
     return ZERO_CHUNK.startswith(data)
 

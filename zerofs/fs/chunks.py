@@ -26,12 +26,16 @@ POINT_DELETES_MAX = 16
 _SCAN_LIMIT = 4096
 
 
+Data = bytes | bytearray | memoryview
+"""Bytes that are read, or about to be written."""
+
+
 class DirtyChunk:
     """A chunk that expects more writes: a live value, changed in place, encoded at the cut. Never all zeros."""
 
     __slots__ = ("buffer",)
 
-    def __init__(self, data: bytes | bytearray) -> None:
+    def __init__(self, data: Data) -> None:
         self.buffer = bytearray(data)
 
     @property
@@ -44,8 +48,8 @@ class DirtyChunk:
         return bytes(self.buffer)
 
 
-def _bytes_of(value: Value, node: Inode, index: int) -> bytes | bytearray:
-    if isinstance(value, bytes):
+def _bytes_of(value: Value, node: Inode, index: int) -> Data:
+    if isinstance(value, bytes | memoryview):
         return value
     if isinstance(value, DirtyChunk):
         return value.buffer
@@ -69,12 +73,12 @@ async def fetch(engine: Engine, node: Inode, offset: int, size: int) -> list[Val
     return [await engine.get(keys[0])] if len(keys) == 1 else list(await engine.multi_get(keys))
 
 
-def assemble(node: Inode, offset: int, size: int, values: list[Value | None]) -> list[bytes | bytearray]:
+def assemble(node: Inode, offset: int, size: int, values: list[Value | None]) -> list[Data]:
     """The bytes of a range that lies within the file, in pieces, from what `fetch` gave. Whole chunks are not copied.
 
     Raises CorruptionError when a chunk is missing from a file without holes: that is lost data, not zeros.
     """
-    parts: list[bytes | bytearray] = []
+    parts: list[Data] = []
     for piece, value in zip(pieces(offset, size), values, strict=True):
         wanted = piece.stop - piece.start
         if value is None:
@@ -119,17 +123,22 @@ async def existing(engine: Engine, node: Inode, offset: int, size: int) -> dict[
 
 
 def stage_write(rows: list[Row], node: Inode, offset: int, data: bytes | memoryview, found: Mapping[int, Value]) -> int:
-    """Put `data` at `offset`, over what `existing` found. Returns by how many the allocated chunks grew."""
+    """Put `data` at `offset`, over what `existing` found. Returns by how many the allocated chunks grew.
+
+    Whole chunks of a view are put as views: the engine knows whether it may keep them.
+    """
     grown = 0
     number = node.number
     whole = len(data)
     for index, start, stop, done in pieces(offset, whole):
         key = chunk_key(number, index)
-        part = bytes(data if stop - start == whole else data[done : done + stop - start])
+        part = data if stop - start == whole else data[done : done + stop - start]
+        if stop - start != CHUNK_SIZE:
+            part = bytes(part)
         old = found.get(index)
         if old is None:
             if not is_zero(part):
-                rows.append((key, bytes(start) + part if start else part))
+                rows.append((key, b"".join((bytes(start), part)) if start else part))
                 grown += 1
         elif old is PRESENT:
             grown += _stage(rows, key, part, is_zero(part))

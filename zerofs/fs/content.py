@@ -10,6 +10,7 @@ from typing import NamedTuple
 from zerofs.errors import CorruptionError
 from zerofs.fs import chunks
 from zerofs.fs.chunking import is_zero
+from zerofs.fs.chunks import Data
 from zerofs.fs.format.keys import chunk_key
 from zerofs.fs.format.records import INLINE_LIMIT, Inode, chunks_of
 from zerofs.fs.locks import InodeLocks
@@ -21,7 +22,7 @@ from zerofs.units import CHUNK_SIZE
 _UNLOCKED_READS = 3
 
 
-async def read(engine: Engine, locks: InodeLocks, node: Inode, offset: int, size: int) -> Sequence[bytes | bytearray]:
+async def read(engine: Engine, locks: InodeLocks, node: Inode, offset: int, size: int) -> Sequence[Data]:
     """Up to `size` bytes at `offset`, in pieces, fewer at the end of the file, as they were at one moment.
 
     Takes no lock: if the file was changed while chunks were fetched, they are fetched again; a file that changes all

@@ -16,6 +16,7 @@ from zerofs.errors import FencedError, FsError, ReadOnlyError, ZerofsError
 from zerofs.fs import mounting, writeback
 from zerofs.fs.access import Caller
 from zerofs.fs.attributes import AttributeChanges, Attributes, DirectoryEntry, FilesystemStatistics
+from zerofs.fs.chunks import Data
 from zerofs.fs.context import Context
 from zerofs.fs.ops import attr, copy, create, directory, io, link, lookup, remove, rename, space, xattr
 from zerofs.fs.options import FilesystemOptions
@@ -216,9 +217,16 @@ class Filesystem:
         return b"".join(await io.read(self._ctx, handle, offset, size))
 
     @_raises_fs_error
-    async def read_pieces(self, handle: int, offset: int, size: int) -> Sequence[bytes | bytearray]:
+    async def read_pieces(self, handle: int, offset: int, size: int) -> Sequence[Data]:
         """As `read`, in pieces that follow one another: for a frontend that can hand them on without joining them."""
         return await io.read(self._ctx, handle, offset, size)
+
+    def lend(self, size_bytes: int) -> memoryview | None:
+        """Memory to be filled, parts of which `write` keeps without a copy; None when there is none.
+
+        Whoever has filled it must not change it any more. It is used again when nobody has any part of it.
+        """
+        return self._ctx.engine.lend(size_bytes)
 
     @_raises_fs_error
     async def write(

@@ -105,4 +105,5 @@ async def _step_up(rows: Rows, directory: int) -> tuple[int, bytes] | None:
 
 
 def _encoded(value: Value) -> bytes:
+    assert not isinstance(value, memoryview), "only chunks are views"
     return value if isinstance(value, bytes) else value.encode()

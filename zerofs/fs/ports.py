@@ -16,8 +16,8 @@ class Deferred(Protocol):
         ...
 
 
-Value = bytes | Deferred
-"""`get` gives the live object back as long as no cut has taken it, and bytes from then on."""
+Value = bytes | memoryview | Deferred
+"""`get` gives the live object back as long as no cut has taken it, then bytes. Views are of chunks alone."""
 
 Row = tuple[bytes, Value | Shared | None]
 """A key and what to put there; None deletes."""
@@ -44,6 +44,10 @@ class Engine(Protocol):
 
     def commit(self, rows: Iterable[Row], delete_ranges: Sequence[KeyRange] = ()) -> None:
         """One operation: the ranges are deleted first, then the rows put. Raises before any effect, if at all."""
+        ...
+
+    def lend(self, size_bytes: int) -> memoryview | None:
+        """Memory to be filled once, whole chunks of which `commit` takes without a copy. None when there is none."""
         ...
 
     async def get(self, key: bytes) -> Value | None:

@@ -5,12 +5,16 @@
     placed   data, frame, pointer      the SST that holds it is on its way to the store; or it is in a WAL object
     stored   pointer                   in a chunk SST in the store
 
+Data that is lent is given back as soon as the frame is made; then the frame is all there is until the chunk is stored.
 The moves are made by `chunkwriter`, the WAL (placed in a WAL object) and the flusher (from there into an SST).
 """
 
 from typing import final
 
 from zerofs.lsm.format.pointer import IN_SST, Pointer
+
+Text = bytes | memoryview
+"""The data of a chunk; a view is into memory that the engine has lent (`Engine.lend`)."""
 
 Frame = bytes | memoryview
 """A sealed chunk; some stay where they were made, or in what they were fetched with."""
@@ -32,9 +36,9 @@ class Chunk:
 
     __slots__ = ("data", "dead", "frame", "key", "nonce", "pointer", "queued", "size", "ticket")
 
-    def __init__(self, key: bytes, data: bytes) -> None:
+    def __init__(self, key: bytes, data: Text) -> None:
         self.key = key
-        self.data: bytes | None = data
+        self.data: Text | None = data
         self.size = len(data)
         self.frame: Frame | None = None
         self.nonce = b""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import trio
 
 from zerofs.errors import CorruptionError, UnavailableError
-from zerofs.lsm.chunk import Chunk, Frame
+from zerofs.lsm.chunk import Chunk, Frame, Text
 from zerofs.lsm.format.pointer import Pointer
 from zerofs.lsm.frames import FrameFetcher, Near, origin_of
 from zerofs.lsm.options import LsmOptions
@@ -70,7 +70,7 @@ class ChunkReader:
         self.misses = 0
         """Reads that found something missing in memory, unasked ones too."""
 
-    def in_memory(self, source: Source) -> bytes | None:
+    def in_memory(self, source: Source) -> Text | None:
         """The chunk, if it needs neither disk nor store nor decryption."""
         if type(source) is Chunk and source.data is not None:
             return source.data
@@ -78,14 +78,14 @@ class ChunkReader:
 
     async def read(
         self, sources: Sequence[Source], near: Near | None = None, *, unasked: bool = False
-    ) -> list[bytes | None]:
+    ) -> list[Text | None]:
         """The chunk of each source, None for None. No checkpoint when all are in memory.
 
         `near` finds the frames beside one, by its position in `sources`. `unasked`: nobody wants these yet. Raises
         CorruptionError naming the object, UnavailableError when the store does not answer.
         """
         look = self._peek if unasked else self.in_memory
-        found: dict[int, bytes | None] = {position: look(source) for position, source in enumerate(sources)}
+        found: dict[int, Text | None] = {position: look(source) for position, source in enumerate(sources)}
         missing = {
             position: _sealed(source)
             for position, source in enumerate(sources)
@@ -107,7 +107,7 @@ class ChunkReader:
             missing = {position: missing[position] for position in theirs if found[position] is None}
         return list(found.values())
 
-    def _peek(self, source: Source) -> bytes | None:
+    def _peek(self, source: Source) -> Text | None:
         """As `in_memory`, without a trace."""
         if type(source) is Chunk and source.data is not None:
             return source.data
@@ -173,10 +173,13 @@ class ChunkReader:
 
         A frame that was in memory came with the WAL object that its pointer names: that was read from the store itself.
         """
-        sealer, place = self._sealer(wanted), wanted.place
+        sealer = self._sealer(wanted)
         try:
             return sealer.open(frame, b"", CHUNK_SIZE)
         except CorruptionError as error:
+            if wanted.pointer is None:
+                raise CorruptionError(f"in memory, before it was stored: {error}") from error
+            place = wanted.place
             if wanted.frame is not None:
                 raise CorruptionError(f"{place.object_name} at byte {place.offset}: {error}") from error
             again = await self._fetcher.fetch_again(place)

@@ -207,6 +207,8 @@ class ChunkWriter:
         for index, (chunk, frame) in enumerate(zip(batch, frames, strict=True)):
             chunk.frame = frame
             chunk.nonce = nonces[index * NONCE_SIZE : (index + 1) * NONCE_SIZE]
+            if type(chunk.data) is memoryview:
+                chunk.data = None  # lent
         self._sealing.discard(batch[0].ticket)
         self.pending_bytes += sum(map(len, frames)) - sum(map(len, texts))
         self._open.extend(batch)

@@ -16,6 +16,7 @@ from zerofs.lsm.memtable import Entry, Memtable, NewValue
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.ranges import KeyRanges
 from zerofs.lsm.reader import Slice
+from zerofs.lsm.sealing.arena import is_lent
 from zerofs.lsm.wal import Cut
 from zerofs.units import CHUNK_SIZE
 
@@ -80,6 +81,7 @@ class Commits:
                 entry = self._replace_chunk(key, value)
             else:
                 assert type(value) is not Shared, "only chunks are shared"
+                assert type(value) is not memoryview, "only chunks are views"
                 entry = value
             active.put(key, entry)
             unsynced[key] = entry
@@ -115,7 +117,9 @@ class Commits:
         self._put(back_reference_key(chunk.pointer, chunk.key), b"")
 
     def _take_chunk(self, key: bytes, value: NewValue | None) -> Entry:
-        if type(value) is bytes:
+        if type(value) is memoryview and not is_lent(value):
+            value = bytes(value)
+        if type(value) is bytes or type(value) is memoryview:
             assert self._chunk_writer is not None, "a reader commits nothing"
             chunk = Chunk(key, value)
             self._chunk_writer.add(chunk)

@@ -105,6 +105,13 @@ class Engine:
         if self._writer is not None:
             await self._writer.backpressure.admit(size_bytes, unless_read_only=unless_read_only)
 
+    def lend(self, size_bytes: int) -> memoryview | None:
+        """Memory to be filled, whole chunks of which `commit` takes without a copy; None when there is none.
+
+        Whoever has filled it must not change it any more. It is used again when nobody has any part of it.
+        """
+        return self._storage.chunk_sealer.lend(size_bytes) if self._writer is not None else None
+
     async def sync(self) -> None:
         """Make everything committed before the call durable: one WAL object at most, shared with whoever waits.
 

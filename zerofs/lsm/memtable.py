@@ -23,11 +23,11 @@ class Deferred(Protocol):
         ...
 
 
-Value = bytes | Deferred
-"""What a caller gets."""
+Value = bytes | memoryview | Deferred
+"""What a caller gets; views under chunk keys only."""
 
 NewValue = Value | Shared
-"""What a caller puts; a shared frame under chunk keys only."""
+"""What a caller puts; a shared frame under chunk keys only. A view is kept if it is of lent memory, else copied."""
 
 Entry = bytes | Deferred | Chunk | None
 """What a memtable holds; None is a delete that hides older sources."""

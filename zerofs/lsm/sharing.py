@@ -47,4 +47,6 @@ def _stored_at(entry: Found) -> Pointer | None:
 
 def _encoded(value: Value | None) -> bytes | None:
     """A value as of now; None when there is none, or when it is a chunk that became a hole."""
-    return value if value is None or isinstance(value, bytes) else value.encode() or None
+    if value is None or isinstance(value, bytes):
+        return value
+    return bytes(value) if isinstance(value, memoryview) else value.encode() or None

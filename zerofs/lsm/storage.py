@@ -132,9 +132,9 @@ class Storage:
 
     def keep_decoded(self, chunk: Chunk) -> None:
         """A chunk's data is in the store now: from here on the cache decides how long memory keeps it."""
-        if chunk.data is not None:
+        if isinstance(chunk.data, bytes):
             self.chunks.put(chunk.nonce, chunk.data, chunk.size)
-            chunk.data = None
+        chunk.data = None
 
     def new_put_id(self) -> bytes:
         """A fresh random put-id."""

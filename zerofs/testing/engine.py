@@ -89,8 +89,10 @@ class FakeEngine:
             return
         if key not in self._rows:
             self._sorted = None
+        if isinstance(value, memoryview) and type(value.obj) is not _Lent:
+            value = bytes(value)
         self._rows[key] = value
-        if isinstance(value, bytes):
+        if isinstance(value, bytes | memoryview):
             self.dirty_bytes += len(key) + len(value)
             self._put_as.pop(key, None)
         else:
@@ -113,6 +115,10 @@ class FakeEngine:
         await self._answer([key])
         return value
 
+    def lend(self, size_bytes: int) -> memoryview | None:
+        """See the port."""
+        return memoryview(_Lent(size_bytes))
+
     async def multi_get(self, keys: Sequence[bytes]) -> list[Value | None]:
         """See the port."""
         values = [self._rows.get(key) for key in keys]
@@ -133,7 +139,7 @@ class FakeEngine:
     async def shareable(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See the port. Nothing is shared: everything is given as it is."""
         values = await self.multi_get(keys)
-        return [value if value is None or isinstance(value, bytes) else value.encode() for value in values]
+        return [None if value is None else _encoded(value) for value in values]
 
     async def contains(self, key: bytes) -> bool:
         """See the port."""
@@ -214,7 +220,7 @@ class FakeEngine:
         value = self._rows.get(key)
         if value is None or isinstance(value, bytes):
             return value
-        encoded = value.encode()
+        encoded = _encoded(value)
         assert encoded, f"a live value of {key!r} is empty"
         self._check_live(key)
         self._rows[key] = encoded
@@ -279,7 +285,7 @@ class FakeEngine:
 
     def rows(self) -> dict[bytes, bytes]:
         """Everything as bytes, as a sync at this moment would store it."""
-        return {key: value if isinstance(value, bytes) else value.encode() for key, value in self._rows.items()}
+        return {key: _encoded(value) for key, value in self._rows.items()}
 
     def replace(self, key: bytes, value: bytes | None) -> None:
         """Change a row behind the filesystem's back, durably: for tests of damage."""
@@ -293,7 +299,16 @@ class FakeEngine:
             self._rows[key] = self._durable[key] = value
 
 
+class _Lent(bytearray):
+    """Memory that nobody changes once it is filled: views of it may be kept."""
+
+
+def _encoded(value: Value) -> bytes:
+    return bytes(value) if isinstance(value, bytes | memoryview) else value.encode()
+
+
 def _check_row(key: bytes, value: Value | None) -> None:
     assert key.startswith((b"meta", b"chunk")), f"{key!r} belongs to no family"
-    if key.startswith(b"chunk") and isinstance(value, bytes):
+    assert key.startswith(b"chunk") or not isinstance(value, memoryview), f"{key!r} is no chunk"
+    if key.startswith(b"chunk") and isinstance(value, bytes | memoryview):
         assert 0 < len(value) <= CHUNK_SIZE, f"a chunk of {len(value)} bytes"

@@ -53,6 +53,8 @@ class Bed:
         self.sealers = simulated_sealers(VOLUME_ID)
         self.open_source = None
         """How a clone reaches its sources."""
+        self.chunk_sealer = None
+        """Who seals chunks, if not threads."""
 
     def storage(self, store=None) -> Storage:
         return Storage(
@@ -63,6 +65,7 @@ class Bed:
             metrics=self.metrics,
             cache_memory_bytes=self.cache_bytes,
             open_source=self.open_source,
+            chunk_sealer=self.chunk_sealer,
         )
 
     def requests(self) -> int:

@@ -8,6 +8,7 @@ from zerofs.errors import FsError, ObjectStoreError, ZerofsError
 from zerofs.fs import chunks, content
 from zerofs.fs.access import Caller
 from zerofs.fs.chunking import MAX_FILE_SIZE
+from zerofs.fs.chunks import Data
 from zerofs.fs.context import Context
 from zerofs.fs.format.records import INLINE_LIMIT, Inode
 from zerofs.fs.handles import Handle
@@ -35,7 +36,7 @@ def release(ctx: Context, number: int) -> None:
     ctx.orphans.released(ctx.handles.close(number).number)
 
 
-async def read(ctx: Context, number: int, offset: int, size: int) -> Sequence[bytes | bytearray]:
+async def read(ctx: Context, number: int, offset: int, size: int) -> Sequence[Data]:
     """Up to `size` bytes at `offset`, in pieces; fewer at the end of the file only.
 
     Also through a handle that was opened for writing only: a kernel with a writeback cache fills pages that way.
@@ -46,7 +47,7 @@ async def read(ctx: Context, number: int, offset: int, size: int) -> Sequence[by
     if offset < 0 or size < 0 or not node.is_regular:
         raise FsError(errno.EINVAL)
     if node.size <= INLINE_LIMIT:
-        data: Sequence[bytes | bytearray] = (node.content[offset : offset + size],)
+        data: Sequence[Data] = (node.content[offset : offset + size],)
     else:
         _fetch_ahead(ctx, handle, offset, size)
         data = await content.read(ctx.engine, ctx.locks, node, offset, size)

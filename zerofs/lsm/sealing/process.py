@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import trio
 
-from zerofs.lsm.chunk import Frame
-from zerofs.lsm.sealing.arena import Arena
+from zerofs.lsm.chunk import Frame, Text
+from zerofs.lsm.sealing.arena import BLOCK_SIZE, Arena
 from zerofs.lsm.sealing.messages import (
     HELLO,
     PACKET_MAX,
@@ -37,8 +37,11 @@ TEXT_SLOTS = 5
 """The batches that a chunk writer has sealed at one time, and one for who cannot wait for them."""
 
 FRAME_SLOTS = 24
-"""For those, and for batches whose frames are on their way to the store: they are not copied. 65 MiB together, of which
-takes memory what was ever used while the process lives."""
+"""For those, and for batches whose frames are on their way to the store: they are not copied."""
+
+BLOCKS = 24
+"""To be lent: what comes while batches are sealed. All three together are 90 MiB, of which takes memory what was ever
+used while the process lives."""
 
 WORTH_BYTES = 256 * KIB
 """Less is sealed in a thread sooner than it is handed over and back."""
@@ -72,6 +75,8 @@ class _Child:
         """Slots for texts: none before it is ready and after it has died."""
         self._targets: list[int] = []
         """Slots for frames."""
+        self._blocks: list[int] = []
+        """Blocks that nobody has."""
         self._answers: dict[int, trio.Event] = {}
         self.is_ready = trio.Event()
         self.answered = 0
@@ -97,13 +102,19 @@ class _Child:
                 raise
         return cls(process, ours, setup)
 
-    def take_slots(self, texts: Sequence[bytes]) -> tuple[int, int] | None:
+    def lend(self) -> memoryview | None:
+        """A block, if there is one."""
+        if not self._blocks or self._arena is None:
+            return None
+        return self._arena.block(self._blocks.pop(), self._blocks.append)
+
+    def take_slots(self, texts: Sequence[Text]) -> tuple[int, int] | None:
         """Slots for the texts and their frames, if there are any."""
         if not self._free or not self._targets or not Arena.holds(texts):
             return None
         return self._free.pop(), self._targets.pop()
 
-    async def seal(self, slots: tuple[int, int], texts: Sequence[bytes], nonces: bytes) -> Sequence[Frame]:
+    async def seal(self, slots: tuple[int, int], texts: Sequence[Text], nonces: bytes) -> Sequence[Frame]:
         """The frames of a batch. The slots are given back. Raises _Died."""
         slot, target = slots
         arena = self._arena
@@ -144,6 +155,7 @@ class _Child:
                 return "it did not begin"
             self._free = list(range(TEXT_SLOTS))
             self._targets = list(range(TEXT_SLOTS, TEXT_SLOTS + FRAME_SLOTS))
+            self._blocks = list(range(BLOCKS))
             self.is_ready.set()
             while packet := await self._socket.recv(PACKET_MAX):
                 self._answers.pop(decode_sealed(packet)).set()
@@ -153,13 +165,13 @@ class _Child:
             return repr(error)
         finally:
             self._is_dead = True
-            self._free = []
+            self._free, self._blocks = [], []
             for answer in self._answers.values():
                 answer.set()
 
     async def _send_setup(self) -> None:
         """Key and memory, now that only the process itself can have them."""
-        with contextlib.closing(Arena.create(TEXT_SLOTS + FRAME_SLOTS)) as arena:
+        with contextlib.closing(Arena.create(TEXT_SLOTS + FRAME_SLOTS, BLOCKS)) as arena:
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [arena.descriptor]).tobytes())
             await self._socket.sendmsg([encode_setup(self._setup)], [rights])
         self._arena = arena
@@ -189,7 +201,11 @@ class ProcessSealer:
         """There may soon be much to seal: start the process now."""
         self._wanted.set()
 
-    async def seal(self, texts: Sequence[bytes], nonces: bytes) -> Sequence[Frame]:
+    def lend(self, size_bytes: int) -> memoryview | None:
+        """See ChunkSealer."""
+        return self._child.lend() if self._child is not None and size_bytes <= BLOCK_SIZE else None
+
+    async def seal(self, texts: Sequence[Text], nonces: bytes) -> Sequence[Frame]:
         """See ChunkSealer."""
         if sum(map(len, texts)) >= WORTH_BYTES:
             child = self._child

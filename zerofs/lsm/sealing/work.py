@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from zerofs.lsm.chunk import Text
 from zerofs.lsm.format.bloom import build_bloom
 from zerofs.lsm.format.header import HEADER_SIZE
 from zerofs.lsm.format.pointer import NONCE_SIZE
@@ -13,7 +14,7 @@ from zerofs.transform.frame import Sealer
 from zerofs.units import CHUNK_SIZE
 
 
-def seal_chunks(sealer: Sealer, texts: Sequence[bytes], nonces: bytes) -> list[bytes]:
+def seal_chunks(sealer: Sealer, texts: Sequence[Text], nonces: bytes) -> list[bytes]:
     """A frame for each chunk. `nonces`: as many fresh nonces, joined."""
     seal = sealer.seal
     return [

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.lsm.sealing.kit import KEY_ID, make_nonces, make_sealer
-from zerofs.lsm.sealing.arena import Arena
+from zerofs.lsm.sealing.arena import BLOCK_SIZE, Arena, is_lent
 from zerofs.lsm.sealing.work import seal_chunks
 from zerofs.units import CHUNK_SIZE, MIB
 
@@ -31,6 +31,52 @@ def test_frames_are_those_that_a_thread_makes(batches):
             arena.seal(slot, slot + 3, len(texts), sealer)
         for slot, texts in enumerate(batches):
             assert arena.take(slot, slot + 3, texts, nonces[slot], KEY_ID) == seal_chunks(sealer, texts, nonces[slot])
+
+
+@given(texts=st.lists(TEXTS, min_size=1, max_size=12), chance=st.randoms(use_true_random=False))
+def test_texts_in_blocks_are_sealed_where_they_are(texts, chance):
+    with contextlib.closing(Arena.create(2, 2)) as arena, contextlib.closing(Arena.create(2, 1)) as foreign:
+        blocks = [arena.block(0, id), arena.block(1, id), foreign.block(0, id)]
+        parts, end = [], 0
+        for text in texts:
+            block = chance.choice([*blocks, None])
+            at = end + chance.randrange(100)
+            end = at + len(text)
+            if block is not None:
+                block[at:end] = text
+            parts.append(text if block is None else block[at:end])
+        before = [bytes(block) for block in blocks]
+        nonces = make_nonces(texts)
+        arena.put(0, parts, nonces)
+        with contextlib.closing(Arena(os.dup(arena.descriptor))) as other:
+            other.seal(0, 1, len(texts), make_sealer())
+        assert arena.take(0, 1, parts, nonces, KEY_ID) == seal_chunks(make_sealer(), texts, nonces)
+        assert [bytes(block) for block in blocks] == before, "sealing changes no text"
+
+
+def test_a_block_comes_back_when_nobody_has_any_part_of_it():
+    returned = []
+    with contextlib.closing(Arena.create(2, 2)) as arena:
+        blocks = [arena.block(number, returned.append) for number in range(2)]
+        part = blocks[1][CHUNK_SIZE : 2 * CHUNK_SIZE]
+        assert is_lent(part)
+        assert len(part.obj) == BLOCK_SIZE
+        del blocks
+        assert returned == [0]
+        part = part[5:]
+        assert returned == [0]
+    del arena, part
+    assert returned == [0, 1]
+
+
+def test_nothing_else_is_lent(arena):
+    texts = [os.urandom(5000)]
+    nonces = make_nonces(texts)
+    arena.put(0, texts, nonces)
+    arena.seal(0, 3, 1, make_sealer())
+    (frame,) = arena.take(0, 3, texts, nonces, KEY_ID, [].append)
+    for view in (frame, memoryview(b"text"), memoryview(bytearray(BLOCK_SIZE))):
+        assert not is_lent(view)
 
 
 def test_both_sides_see_the_same_memory(arena):

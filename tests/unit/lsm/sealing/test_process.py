@@ -13,13 +13,13 @@ import trio.testing
 
 from tests.unit.lsm.sealing.kit import KEY, make_nonces, make_sealer, make_setup
 from zerofs.lsm.sealing import process
-from zerofs.lsm.sealing.arena import SLOT_SIZE
+from zerofs.lsm.sealing.arena import BLOCK_SIZE, SLOT_SIZE
 from zerofs.lsm.sealing.messages import HELLO
 from zerofs.lsm.sealing.process import WORTH_BYTES, ProcessSealer
 from zerofs.lsm.sealing.sealer import ThreadSealer
 from zerofs.lsm.sealing.work import seal_chunks
 from zerofs.telemetry.metrics import Metrics
-from zerofs.units import CHUNK_SIZE
+from zerofs.units import CHUNK_SIZE, MIB
 from zerofs.world import World
 
 DEADLINE_S = 30
@@ -132,6 +132,47 @@ async def test_frames_that_somebody_keeps_take_no_slot_that_is_needed():
         assert all(frames == seal_chunks(make_sealer(), texts, nonces) for texts, nonces, frames in kept)
         del kept, lent
         assert len(bed.child._targets) == process.FRAME_SLOTS
+
+
+async def test_what_is_lent_is_sealed_where_it_is_and_comes_back():
+    async with running() as bed:
+        assert bed.sealer.lend(BLOCK_SIZE) is None, "there is no process"
+        bed.sealer.prepare()
+        await bed.ready()
+        assert bed.sealer.lend(BLOCK_SIZE + 1) is None
+        texts = []
+        for _ in range(2):
+            block = bed.sealer.lend(BLOCK_SIZE)
+            block[:] = os.urandom(BLOCK_SIZE)
+            texts += [block[80 + at : 80 + at + CHUNK_SIZE] for at in range(0, MIB, CHUNK_SIZE)]
+        del block
+        assert len(bed.child._blocks) == process.BLOCKS - 2
+        await bed.seal(texts)
+        assert bed.count("process") == 1
+        assert len(bed.child._blocks) == process.BLOCKS - 2
+        texts.clear()
+        assert len(bed.child._blocks) == process.BLOCKS
+        kept = [bed.sealer.lend(BLOCK_SIZE) for _ in range(process.BLOCKS)]
+        assert bed.sealer.lend(BLOCK_SIZE) is None
+        del kept
+        assert len(bed.child._blocks) == process.BLOCKS
+
+
+async def test_what_is_lent_outlives_the_process():
+    async with running(idle_s=0.2) as bed:
+        bed.sealer.prepare()
+        await bed.ready()
+        block = bed.sealer.lend(BLOCK_SIZE)
+        block[:] = os.urandom(BLOCK_SIZE)
+        texts = [block[at : at + CHUNK_SIZE] for at in range(0, MIB, CHUNK_SIZE)]
+        await bed.gone()
+        assert bed.sealer.lend(BLOCK_SIZE) is None
+        await bed.seal(texts)
+        assert bed.count("thread") == 1
+        bed.sealer.prepare()
+        await bed.ready()
+        await bed.seal(texts)  # another process, with memory of its own
+        assert bed.count("process") == 1
 
 
 async def test_without_run_threads_do_everything():

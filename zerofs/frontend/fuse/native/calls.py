@@ -19,9 +19,10 @@ from zerofs.frontend.fuse.native.requests import Header, fields
 from zerofs.frontend.fuse.options import FuseOptions
 from zerofs.fs.access import SYSTEM, Caller
 from zerofs.fs.attributes import Attributes, DirectoryEntry
+from zerofs.fs.chunks import Data
 from zerofs.fs.filesystem import Filesystem
 
-Answer = bytes | Sequence[bytes | bytearray] | None
+Answer = bytes | Sequence[Data] | None
 """What follows the header of the reply, whole or in pieces; None for a request that is not answered."""
 
 Call = Callable[[Header, memoryview], Coroutine[Any, Any, Answer]]

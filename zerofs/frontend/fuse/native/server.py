@@ -28,6 +28,7 @@ from zerofs.frontend.fuse.native.protocol import Opcode
 from zerofs.frontend.fuse.native.requests import Header, MalformedRequestError
 from zerofs.frontend.fuse.options import FuseOptions
 from zerofs.frontend.fuse.patience import DISTURBED_NS, Patience
+from zerofs.fs.chunks import Data
 from zerofs.fs.filesystem import Filesystem
 from zerofs.world import World
 
@@ -45,6 +46,9 @@ IDLE_MAX = 8
 YIELD_NS = 500_000
 """Other tasks get their turn at least that often, however fast requests come. A turn costs as much as a request."""
 
+Buffer = bytearray | memoryview
+"""What a request is read into: our own, or lent by the filesystem."""
+
 _TRIES_AT_ONCE = 4
 
 _GONE = (errno.ENODEV, errno.ECONNABORTED, errno.EBADF)
@@ -60,6 +64,10 @@ _MAY_BE_GIVEN_UP = frozenset(
 """What changes nothing, so that nothing is left half done when its caller is killed while it waits."""
 
 _SHORT = 64 * 1024
+"""Writes of up to so many bytes are copied out of their buffer."""
+
+LENT_TURNS = 64
+"""Requests after a long write for which a lent buffer is kept in readiness."""
 
 
 class Server:
@@ -88,6 +96,9 @@ class Server:
         self._workers = 0
         self._nursery: trio.Nursery | None = None
         self._buffers: list[bytearray] = []
+        self._lent: memoryview | None = None
+        """A buffer for a long write, of which the filesystem keeps parts; it is used for other requests meanwhile."""
+        self._lent_turns = 0
         self._interrupts = Interrupts()
         self._yield_at_ns = 0
         self._waiting = 0
@@ -140,7 +151,7 @@ class Server:
         unique = 0
         with trio.CancelScope() as scope:
             while True:
-                buffer = self._buffers.pop() if self._buffers else bytearray(BUFFER_SIZE)
+                buffer = self._buffer()
                 size = await self._next(buffer)
                 if not size:
                     self._end()
@@ -149,17 +160,18 @@ class Server:
                 if header is None:
                     self._keep(buffer)
                     continue
+                is_long = size > _SHORT and header.opcode == Opcode.WRITE  # all else is copied when it is decoded
                 work = self._answered(header, body)
                 try:
                     trap = work.send(None)
                 except StopIteration:
-                    self._keep(buffer)
+                    self._keep(buffer, is_long)
                     continue
                 self._pass_the_lead()
                 self._waiting += 1
                 unique = header.unique
-                if body.obj is not buffer or header.opcode != Opcode.WRITE:
-                    self._keep(buffer)  # what it says has been copied
+                if not is_long:
+                    self._keep(buffer)
                 if header.opcode in _MAY_BE_GIVEN_UP:
                     self._interrupts.begin(unique, header.pid, scope)
                 try:
@@ -171,8 +183,8 @@ class Server:
                 finally:
                     self._waiting -= 1
                     self._interrupts.end(unique)
-                if body.obj is buffer and header.opcode == Opcode.WRITE:
-                    self._keep(buffer)
+                if is_long:
+                    self._keep(buffer, is_long)
                 return
         if scope.cancelled_caught:
             self._send(replies.refusal(unique, errno.EINTR))
@@ -182,7 +194,7 @@ class Server:
         self._interrupts.give_up_all()
         self._idle.unpark_all()
 
-    def _message(self, buffer: bytearray, size: int) -> tuple[Header | None, memoryview]:
+    def _message(self, buffer: Buffer, size: int) -> tuple[Header | None, memoryview]:
         """Header and body of what was read. A short write is copied, so that it may wait without the buffer."""
         message = memoryview(buffer)[:size]
         try:
@@ -195,8 +207,22 @@ class Server:
             body = memoryview(bytes(body))
         return header, body
 
-    def _keep(self, buffer: bytearray) -> None:
-        if len(self._buffers) < IDLE_MAX:
+    def _buffer(self) -> Buffer:
+        """For the next request: one whose parts the filesystem can keep, as long as long writes come."""
+        lent = None
+        if self._lent_turns:
+            self._lent_turns -= 1
+            lent = self._lent or self._fs.lend(BUFFER_SIZE)
+        self._lent = None
+        return lent or (self._buffers.pop() if self._buffers else bytearray(BUFFER_SIZE))
+
+    def _keep(self, buffer: Buffer, is_long: bool = False) -> None:
+        """A request is answered, or copied. After a long write parts of a lent buffer may be in use."""
+        if is_long:
+            self._lent_turns = LENT_TURNS
+        if type(buffer) is memoryview:
+            self._lent = None if is_long else buffer
+        elif len(self._buffers) < IDLE_MAX:
             self._buffers.append(buffer)
 
     # --- one request
@@ -248,7 +274,7 @@ class Server:
         self._calls = Calls(self._fs, self._options, writeback=writeback)
         self.ready.set()
 
-    def _send(self, *parts: bytes | bytearray) -> None:
+    def _send(self, *parts: Data) -> None:
         try:
             os.writev(self._descriptor, parts)
         except OSError as error:
@@ -258,7 +284,7 @@ class Server:
 
     # --- waiting for the next one
 
-    async def _next(self, buffer: bytearray) -> int:
+    async def _next(self, buffer: Buffer) -> int:
         """Read the next request into the buffer: its size, or 0 when there will be none."""
         if self._now_ns() >= self._yield_at_ns:
             await self._yield()
@@ -273,7 +299,7 @@ class Server:
             await trio.lowlevel.wait_readable(self._descriptor)
             self._patience.slept(self._now_ns() - began_ns)
 
-    def _read(self, buffer: bytearray) -> int | None:
+    def _read(self, buffer: Buffer) -> int | None:
         """Without waiting: the size of a request, 0 at the end, None when there is none now."""
         while True:
             try:

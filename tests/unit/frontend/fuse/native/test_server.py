@@ -69,6 +69,26 @@ class Waiting:
     def forget(self, node, count):
         self.gone.append((node, count))
 
+    def lend(self, size_bytes):
+        return None
+
+
+class Keeping(Waiting):
+    """A filesystem that lends buffers and keeps what is written into them, without a copy."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+        self.lent = []
+
+    async def write(self, handle, offset, data, keep_times, privileges_go):
+        self.kept.append(data)
+        return len(data)
+
+    def lend(self, size_bytes):
+        self.lent.append(bytearray(size_bytes))
+        return memoryview(self.lent[-1])
+
 
 @contextlib.asynccontextmanager
 async def serving(fs, **options):
@@ -186,6 +206,26 @@ async def test_what_waits_needs_no_buffer_but_a_long_write():
             assert (await ask(kernel.receive))[1] == 0
         assert sorted(fs.written[99]) == [long, b"y" * len(long)], "nobody wrote into what was waiting"
         assert 0 < len(server._buffers) <= 3
+
+
+async def test_lent_buffers_are_for_long_writes_and_for_one_write_each():
+    fs = Keeping()
+    async with serving(fs) as (kernel, _, ask):
+        for _ in range(3):
+            await ask(kernel.ask, Opcode.WRITE, 5, writing(9, b"short"))
+        assert not fs.lent
+        texts = [bytes([number]) * 200_000 for number in range(6)]
+        for text in texts:
+            await ask(kernel.ask, Opcode.WRITE, 5, writing(9, text))
+            await ask(kernel.ask, Opcode.RELEASE, 5, bytes(24))  # goes through a lent buffer, which stays in readiness
+        assert len(fs.lent) == len(texts), "the first was read into a buffer of our own, the last is in readiness"
+        assert [bytes(data) for data in fs.kept[4:]] == texts[1:], "nothing is read into what is kept"
+        assert {id(data.obj) for data in fs.kept[4:]} == {id(buffer) for buffer in fs.lent[:-1]}
+        for _ in range(2 * module.LENT_TURNS):
+            await ask(kernel.ask, Opcode.RELEASE, 5, bytes(24))
+        assert len(fs.lent) == len(texts)
+        await ask(kernel.ask, Opcode.WRITE, 5, writing(9, texts[0]))
+        assert fs.kept[-1].obj is not fs.lent[-1], "no lent buffer is kept for ever"
 
 
 async def test_who_waits_when_it_is_stopped_is_refused():
