@@ -102,8 +102,9 @@ def blocks_of(node: Inode) -> int:
 def attributes_of(node: Inode) -> Attributes:
     """What stat(2) shows of an inode. Directories have a constant size, symlinks that of their target."""
     size = node.size
+    blocks = blocks_of(node)
     if not size and not node.is_regular:
-        size = _DIRECTORY_SIZE if node.is_directory else len(node.content)
+        size = _DIRECTORY_SIZE if blocks else len(node.content)
     return Attributes(
         node.number,
         node.mode,
@@ -112,7 +113,7 @@ def attributes_of(node: Inode) -> Attributes:
         node.gid,
         node.rdev,
         size,
-        blocks_of(node),
+        blocks,
         node.atime_ns,
         node.mtime_ns,
         node.ctime_ns,

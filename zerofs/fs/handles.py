@@ -5,6 +5,7 @@ Not the place where inodes die: `orphans` asks here first.
 
 import errno
 import os
+from collections.abc import Iterable
 
 from zerofs.errors import FsError
 from zerofs.fs.format.records import Inode
@@ -110,6 +111,12 @@ class Handles:
         """The kernel learned of the inode once more."""
         lookups = self._lookups
         lookups[inode] = lookups.get(inode, 0) + 1
+
+    def count_lookups(self, inodes: Iterable[int]) -> None:
+        """The kernel learned of each of them once more."""
+        lookups = self._lookups
+        for inode in inodes:
+            lookups[inode] = lookups.get(inode, 0) + 1
 
     def forget(self, inode: int, count: int) -> bool:
         """The kernel gave up so many lookups. Whether none is left. More than there were count as all."""

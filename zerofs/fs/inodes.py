@@ -79,7 +79,8 @@ class Inodes:
     async def find_many(self, numbers: Iterable[int]) -> list[Inode | None]:
         """The inodes, each or None, in the order given; those not in memory with one call of the engine."""
         wanted = list(numbers)
-        found = [self.cached(number) for number in wanted]
+        recent = self._recent.get
+        found = [recent(number) or self.cached(number) for number in wanted]
         missing = [number for number, node in zip(wanted, found, strict=True) if node is None]
         if not missing:
             return found

@@ -26,6 +26,7 @@ from zerofs.lsm.follower import Follower, State
 from zerofs.lsm.format.manifest import Checkpoint, Manifest
 from zerofs.lsm.format.pointer import Pointer
 from zerofs.lsm.format.rows import POINTER
+from zerofs.lsm.format.trees import CHUNK_PREFIX
 from zerofs.lsm.lookup import Lookup
 from zerofs.lsm.maintenance import Maintenance
 from zerofs.lsm.memtable import NewValue, Value
@@ -174,9 +175,14 @@ class Engine:
         No checkpoint when the answer is in memory. Raises CorruptionError, UnavailableError.
         """
         entry = self._commits.lookup(key)
-        if isinstance(entry, Missing) or type(entry) is Chunk:
+        if type(entry) is not Missing and type(entry) is not Chunk:
+            return entry  # type: ignore[return-value]  # not missing either
+        if key.startswith(CHUNK_PREFIX):
             return (await self._steadily(partial(self._read, (key,))))[0]
-        return entry
+        return await self._steadily(partial(self._row, key))
+
+    async def _row(self, key: bytes) -> Value | None:
+        return await self._lookup.find(key)  # type: ignore[return-value]  # it is no chunk
 
     async def multi_get(self, keys: Sequence[bytes]) -> list[Value | None]:
         """Like `get` for many keys; chunks that lie together are fetched together."""
@@ -352,15 +358,15 @@ class Engine:
 
         It is read-only once the trouble lasts longer than a sync waits. Of a reader `read-only`, or `waiting`.
         """
-        waiting = self._storage.outage.age_s is not None
+        quiet = self._storage.outage.is_quiet
         if self._writer is None:
-            return "waiting" if waiting else "read-only"
+            return "read-only" if quiet else "waiting"
         failure = self._writer.syncer.failure
         if failure is not None:
             return "fenced" if isinstance(failure, FencedError) else "failed"
-        if self._writer.backpressure.in_long_outage:
-            return "read-only"
-        return "waiting" if waiting else "ok"
+        if quiet:
+            return "ok"
+        return "read-only" if self._writer.backpressure.in_long_outage else "waiting"
 
     def statistics(self) -> dict[str, object]:
         """One snapshot of numbers for status and tests."""

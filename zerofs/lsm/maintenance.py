@@ -81,6 +81,9 @@ class Maintenance:
         self._collected_s = -COLLECT_EVERY_S
         self._collection_wanted = False
         self._failing = False
+        self._judged: Manifest | None = None
+        """The version that `_too_many_runs` is about."""
+        self._too_many_runs = False
         self._turn = trio.Lock()
         self._life = trio.CancelScope()
         self._ended = trio.Event()
@@ -88,9 +91,11 @@ class Maintenance:
     @property
     def is_behind(self) -> bool:
         """Whether some tree has so many runs that writers should wait; not while merging does not work."""
-        return not self._failing and any(
-            len(tree.runs) >= self._options.runs_max for tree in self._versions.current.trees
-        )
+        current = self._versions.current
+        if current is not self._judged:  # asked for at every change
+            self._judged = current
+            self._too_many_runs = any(len(tree.runs) >= self._options.runs_max for tree in current.trees)
+        return self._too_many_runs and not self._failing
 
     async def run(self) -> None:
         """Serve until stopped, cancelled or fenced."""

@@ -22,13 +22,15 @@ SLOW_BYTES_PER_S = 128 * KIB
 class Outage:
     """The present one, if there is any. Owned by the storage of one engine; times are trio's, in seconds."""
 
-    __slots__ = ("_answered_s", "_asked", "_failed_s", "_metrics", "_reason")
+    __slots__ = ("_answered_s", "_asked", "_failed_s", "_look_at_s", "_metrics", "_reason")
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._reason = ""
         self._failed_s = 0.0
         self._answered_s = -float("inf")
+        self._look_at_s = 0.0
+        """Nothing that is asked now can be answered too late before that."""
         self._asked: dict[object, tuple[float, int, str]] = {}
         """What is not answered yet: when it was asked, how large its body is, and what it is."""
 
@@ -49,6 +51,17 @@ class Outage:
         return None if silent is None else trio.current_time() - silent[0]
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether there is none. Asked for at every change, so it is not looked at before one can have begun."""
+        if self._reason:
+            return False
+        if not self._asked or trio.current_time() < self._look_at_s:
+            return True
+        oldest_s = min(asked_s for asked_s, _, _ in self._asked.values())
+        self._look_at_s = max(oldest_s, self._answered_s) + SILENCE_S
+        return self._silent() is None
+
+    @property
     def has_failed(self) -> bool:
         """Whether the last attempt failed: a silence alone has not, yet."""
         return bool(self._reason)
@@ -65,8 +78,10 @@ class Outage:
     @contextmanager
     def question(self, what: str, body_size_bytes: int = 0) -> Iterator[None]:
         """Within the block the store is asked, and silent if that takes long."""
-        token = object()
-        self._asked[token] = (trio.current_time(), body_size_bytes, what)
+        token, now_s = object(), trio.current_time()
+        if not self._asked:
+            self._look_at_s = now_s + SILENCE_S
+        self._asked[token] = (now_s, body_size_bytes, what)
         try:
             yield
         finally:

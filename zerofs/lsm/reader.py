@@ -151,6 +151,9 @@ def merge_slices(slices: Sequence[Slice], stop: bytes) -> tuple[list[tuple[bytes
 
     Returns the rows in key order and the bound up to which they are complete: the least bound of all sources.
     """
+    busy = [piece for piece in slices if piece.rows or piece.ranges]
+    if len(busy) == 1 and all(piece is busy[0] or piece.bound >= busy[0].bound for piece in slices):
+        return [row for row in busy[0].rows if row[1] != DELETE], busy[0].bound
     bound = min((piece.bound for piece in slices), default=stop)
     merged: dict[bytes, tuple[bytes, int, object]] = {}
     hiding: list[KeyRanges] = []

@@ -289,3 +289,25 @@ class TestOutage:
         outage.failed("503", trio.current_time() - 5)
         assert outage.age_s == 0.0, "it answered a moment ago"
         assert metrics.get("outages_total") == 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_quiet_is_what_is_no_outage(mock_clock, seed):
+    """The short answer is looked up less often, and says the same."""
+    chance = random.Random(seed)
+    outage = Outage(Metrics())
+    asked = []
+    for _ in range(400):
+        match chance.randrange(5):
+            case 0:
+                question = outage.question("object", chance.choice([0, 0, 3 * SLOW_BYTES_PER_S]))
+                question.__enter__()
+                asked.append(question)
+            case 1 if asked:
+                asked.pop(chance.randrange(len(asked))).__exit__(None, None, None)
+                outage.ended()
+            case 2 if chance.random() < 0.1:
+                outage.failed("broken", trio.current_time())
+            case _:
+                mock_clock.jump(chance.choice([0.01, 1.0, SILENCE_S / 2, SILENCE_S]))
+        assert outage.is_quiet == (outage.age_s is None)

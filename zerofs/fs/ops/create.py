@@ -57,12 +57,17 @@ async def create(
     """
     require_name(name)
     directory = await ctx.directory(parent)
-    if flags & os.O_TRUNC or await ctx.dentries.find(parent, name) is None:
+    dentries = ctx.dentries
+    generation = dentries.generation
+    dentry = await dentries.find(parent, name)
+    if dentry is None or flags & os.O_TRUNC:
         await ctx.admit()  # otherwise what exists is only opened: that changes nothing
     while True:
-        dentry = await ctx.dentries.find(parent, name)
+        if generation != dentries.generation:  # names changed meanwhile
+            generation = dentries.generation
+            dentry = await dentries.find(parent, name)
         with await ctx.locks.hold(parent, *((dentry.inode,) if dentry else ())):
-            if await ctx.dentries.find(parent, name) != dentry:
+            if generation != dentries.generation and await dentries.find(parent, name) != dentry:
                 continue
             if dentry is None:
                 permissions = mode & 0o7777 & ~caller.umask

@@ -36,12 +36,11 @@ async def readdir(ctx: Context, number: int, after_cookie: int, limit: int) -> l
         if renewals != ctx.inodes.renewals:
             continue  # names of one state, inodes of another
         entries = [
-            DirectoryEntry(name=name, cookie=cookie, attributes=attributes_of(found))
+            DirectoryEntry(name, cookie, attributes_of(found))
             for (cookie, _, name), found in zip(page, inodes, strict=True)
             if found is not None and found.nlink  # else the name was taken while the inodes were fetched
         ]
         after_cookie = page[-1][0]
-    for entry in entries:
-        ctx.handles.count_lookup(entry.attributes.inode)
+    ctx.handles.count_lookups([entry.attributes.inode for entry in entries])
     note_access(ctx, node)
     return entries

@@ -338,11 +338,12 @@ class Calls:
     def _add(self, records: list[bytes], entries: Sequence[DirectoryEntry], room: int, plus: bool) -> tuple[int, int]:
         """Add what fits: how many went in, and the room that is left. The lookups of the others are taken back."""
         sent = 0
+        lifetime = replies.split(self._lifetime())
         for found in entries:
-            attributes = found.attributes
             if plus:
-                record = replies.entry_plus(found.name, attributes, found.cookie, self._lifetime())
+                record = replies.entry_plus(found, lifetime)
             else:
+                attributes = found.attributes
                 record = replies.directory_entry(found.name, attributes.inode, found.cookie, attributes.mode)
             if len(record) > room:
                 break

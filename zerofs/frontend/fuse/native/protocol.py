@@ -176,6 +176,9 @@ SIZE_OUT = Struct("=II")
 LSEEK_OUT = Struct("=Q")
 INIT_OUT = Struct("=IIIIHHIIHHI28x")
 DIRENT = Struct("=QQII")
+DIRENT_PLUS = Struct(ENTRY_HEAD.format + ATTR.format[1:] + DIRENT.format[1:])
+"""The three of them."""
+
 STATX_HEAD = Struct("=QII16x")
 STATX_OUT = Struct("=IIQIIIH2xQQQQqI4xqI4xqI4xqI4xII120x")
 INVAL_INODE = Struct("=Qqq")

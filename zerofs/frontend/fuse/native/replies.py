@@ -3,11 +3,14 @@
 import os
 
 from zerofs.frontend.fuse.native import protocol as p
-from zerofs.fs.attributes import Attributes, FilesystemStatistics
+from zerofs.fs.attributes import Attributes, DirectoryEntry, FilesystemStatistics
 from zerofs.units import NS_PER_S
 
 _BLOCK_SIZE = 4096
 """What st_blksize shows: the unit in which programs like to write."""
+
+_PADDING = tuple(bytes(-length % 8) for length in range(8))
+"""Behind a name, by its length modulo eight."""
 
 _STATX_ALL = 0xFFF
 """Basic attributes and the time of birth. Source: linux/stat.h, STATX_BASIC_STATS | STATX_BTIME."""
@@ -47,30 +50,33 @@ def _attributes(found: Attributes) -> bytes:
     )
 
 
+def split(lifetime_s: float) -> tuple[int, int]:
+    """In seconds and nanoseconds."""
+    seconds, rest = divmod(lifetime_s, 1)
+    return int(seconds), int(rest * NS_PER_S)
+
+
 def entry(found: Attributes, lifetime_s: float) -> bytes:
     """A name that leads to an inode, both to be believed for `lifetime_s`. The kernel counts a lookup."""
-    seconds, rest = divmod(lifetime_s, 1)
-    s, ns = int(seconds), int(rest * NS_PER_S)
+    s, ns = split(lifetime_s)
     return p.ENTRY_HEAD.pack(found.inode, 0, s, s, ns, ns) + _attributes(found)
 
 
 def absent(lifetime_s: float) -> bytes:
     """A name that leads nowhere, to be believed for `lifetime_s`."""
-    seconds, rest = divmod(lifetime_s, 1)
-    return p.ENTRY_HEAD.pack(0, 0, int(seconds), 0, int(rest * NS_PER_S), 0) + bytes(p.ATTR.size)
+    s, ns = split(lifetime_s)
+    return p.ENTRY_HEAD.pack(0, 0, s, 0, ns, 0) + bytes(p.ATTR.size)
 
 
 def attributes(found: Attributes, lifetime_s: float) -> bytes:
     """The answer to GETATTR and SETATTR."""
-    seconds, rest = divmod(lifetime_s, 1)
-    return p.ATTR_HEAD.pack(int(seconds), int(rest * NS_PER_S), 0) + _attributes(found)
+    return p.ATTR_HEAD.pack(*split(lifetime_s), 0) + _attributes(found)
 
 
 def extended_attributes(found: Attributes, lifetime_s: float) -> bytes:
     """The answer to STATX: with the time of birth."""
-    seconds, rest = divmod(lifetime_s, 1)
     times = (part for time_ns in _statx_times(found) for part in divmod(time_ns, NS_PER_S))
-    return p.STATX_HEAD.pack(int(seconds), int(rest * NS_PER_S), 0) + p.STATX_OUT.pack(
+    return p.STATX_HEAD.pack(*split(lifetime_s), 0) + p.STATX_OUT.pack(
         _STATX_ALL,
         _BLOCK_SIZE,
         0,
@@ -129,8 +135,7 @@ def statistics(found: FilesystemStatistics) -> bytes:
 
 def directory_entry(name: bytes, inode: int, cookie: int, mode: int) -> bytes:
     """One record of READDIR, padded to eight bytes."""
-    record = p.DIRENT.pack(inode, cookie, len(name), mode >> 12) + name
-    return record + bytes(-len(record) % 8)
+    return p.DIRENT.pack(inode, cookie, len(name), mode >> 12) + name + _PADDING[len(name) % 8]
 
 
 def plain_entry_plus(name: bytes, inode: int, cookie: int, mode: int) -> bytes:
@@ -138,9 +143,24 @@ def plain_entry_plus(name: bytes, inode: int, cookie: int, mode: int) -> bytes:
     return bytes(p.ENTRY_HEAD.size + p.ATTR.size) + directory_entry(name, inode, cookie, mode)
 
 
-def entry_plus(name: bytes, found: Attributes, cookie: int, lifetime_s: float) -> bytes:
-    """One record of READDIRPLUS. The kernel counts a lookup."""
-    return entry(found, lifetime_s) + directory_entry(name, found.inode, cookie, found.mode)
+def entry_plus(entry: DirectoryEntry, lifetime: tuple[int, int]) -> bytes:
+    """One record of READDIRPLUS, written out because there are many. `lifetime`: in seconds and nanoseconds.
+
+    The kernel counts a lookup.
+    """
+    name, cookie, (inode, mode, nlink, uid, gid, rdev, size, blocks, atime, mtime, ctime, _) = entry
+    s, ns = lifetime
+    length = len(name)
+    atime_s, atime_ns = divmod(atime, NS_PER_S)
+    mtime_s, mtime_ns = divmod(mtime, NS_PER_S)
+    ctime_s, ctime_ns = divmod(ctime, NS_PER_S)
+    head = (inode, 0, s, s, ns, ns)
+    attributes = (inode, size, blocks, atime_s, mtime_s, ctime_s, atime_ns, mtime_ns, ctime_ns, mode, nlink, uid, gid)
+    return (
+        p.DIRENT_PLUS.pack(*head, *attributes, rdev, _BLOCK_SIZE, 0, inode, cookie, length, mode >> 12)
+        + name
+        + _PADDING[length % 8]
+    )
 
 
 def inode_changed(inode: int) -> bytes:

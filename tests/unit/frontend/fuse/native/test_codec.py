@@ -11,7 +11,7 @@ from tests.unit.frontend.fuse.native.kernel import request
 from zerofs.frontend.fuse.native import protocol, replies, requests
 from zerofs.frontend.fuse.native.protocol import Opcode
 from zerofs.frontend.fuse.native.requests import MalformedRequestError
-from zerofs.fs.attributes import AttributeChanges, Attributes, FilesystemStatistics
+from zerofs.fs.attributes import AttributeChanges, Attributes, DirectoryEntry, FilesystemStatistics
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
@@ -186,7 +186,8 @@ def test_directory_records(name, found, cookie):
     assert len(data) - 24 - len(name) < 8
     assert struct.unpack_from("<QQII", data) == (found.inode, cookie, len(name), found.mode >> 12)
     assert data[24 : 24 + len(name)] == name
-    assert replies.entry_plus(name, found, cookie, 1.0) == replies.entry(found, 1.0) + data
+    entry = DirectoryEntry(name, cookie, found)
+    assert replies.entry_plus(entry, replies.split(1.5)) == replies.entry(found, 1.5) + data
     assert replies.plain_entry_plus(name, found.inode, cookie, found.mode) == bytes(128) + data
 
 
