@@ -15,44 +15,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from benches import report
-from benches.systems import LOCAL, NAMES, ON_REQUEST, ON_S3, FailedError, UnavailableError
-from tests.servers import minio_server, missing_minio
+from benches.catalogue import NAMES, ON_REQUEST, start_systems
+from benches.mounts import FailedError, drop_caches
+from benches.processes import Usage
+from benches.rows import DROP, ROWS
 
 LOAD_TIMEOUT_S = 900
 IDLE_AFTER_S, IDLE_FOR_S = 1.5, 3.0
 CALM_S = 0.3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of the table: a workload, and in what state of the caches it runs."""
-
-    title: str
-    workload: str
-    unit: str = "/s"
-    caches: str = "as they are"  # or "cold", "pages dropped", "names dropped"
-    acknowledged_by: str | None = None  # "close" or "fsync"
-
-
-ROWS = (
-    Row(title="sequential write + fsync", workload="sequential_write", unit="MiB/s", acknowledged_by="fsync"),
-    Row(title="cold sequential read", workload="sequential_read", unit="MiB/s", caches="cold"),
-    Row(title="warm sequential read", workload="sequential_read", unit="MiB/s", caches="pages dropped"),
-    Row(title="random 4 KiB read", workload="random_read", caches="pages dropped"),
-    Row(title="random 4 KiB write + fsync", workload="random_write", acknowledged_by="fsync"),
-    Row(title="create + write 4 KiB + close", workload="create", acknowledged_by="close"),
-    Row(title="stat walk", workload="stat_walk", caches="names dropped"),
-    Row(title="cold small reads", workload="small_read", caches="cold"),
-    Row(title="delete", workload="delete", acknowledged_by="close"),
-)
-
-DROP = {"cold": "3", "pages dropped": "1", "names dropped": "2"}
 
 
 def parse_arguments():
@@ -77,67 +52,28 @@ def parse_arguments():
     return arguments
 
 
-def drop_caches(what):
-    """Make the kernel forget clean pages, names, or both. Only root may; False when not."""
-    os.sync()
-    try:
-        Path("/proc/sys/vm/drop_caches").write_text(DROP[what])
-    except PermissionError:
-        return False
+def forget(row, system):
+    """Bring the caches into the state in which the row is measured."""
+    if row.caches == "cold":
+        system.make_cold()
     # Servers are told of what was forgotten, and nobody should be measured while they are busy with that.
-    time.sleep(CALM_S)
-    return True
-
-
-def cpu_seconds(pids):
-    """What the processes have used so far."""
-    total = 0
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+    if row.caches in DROP and drop_caches(DROP[row.caches]):
+        time.sleep(CALM_S)
 
 
 def run_load(row, system, arguments):
-    """One run. Returns what the load printed, and what the server used meanwhile."""
-    if row.caches == "cold":
-        system.make_cold()
-    if row.caches in DROP:
-        drop_caches(row.caches)
-    pids = system.pids()
-    before = cpu_seconds(pids)
+    """One run. Returns what the load printed, and what the server used and counted meanwhile."""
+    forget(row, system)
+    counted = system.counters()
+    usage = Usage(system.pids())
     command = [sys.executable, "-m", "benches.load", row.workload, str(system.directory)]
     command += ["--size-mib", str(arguments.size_mib), "--files", str(arguments.files)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LOAD_TIMEOUT_S, check=False)
     if done.returncode != 0:
         raise FailedError(f"{row.title}: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
-    return json.loads(done.stdout) | {"server_cpu_seconds": cpu_seconds(pids) - before}
-
-
-def start_systems(arguments, base, stack, missing):
-    """Those systems that were asked for and can run here, mounted. The others, with the reason, go to `missing`."""
-    server = None
-    wanted_on_s3 = [kind for kind in ON_S3 if kind.name in arguments.chosen]
-    if wanted_on_s3:
-        if reason := missing_minio():
-            missing |= {kind.name: reason for kind in wanted_on_s3}
-            wanted_on_s3 = []
-        else:
-            server = stack.enter_context(minio_server(base / "minio"))
-    wanted = [kind(base) for kind in LOCAL if kind.name in arguments.chosen]
-    wanted += [kind(base, server) for kind in wanted_on_s3]
-    systems = []
-    for system in wanted:
-        stack.callback(system.remove)
-        try:
-            system.prepare()
-            system.start()
-        except (UnavailableError, FailedError) as error:
-            missing[system.name] = str(error)
-        else:
-            systems.append(system)
-    return systems
+    used = {"server_cpu_seconds": usage.cpu_seconds(), "server_peak_bytes": usage.peak_bytes()}
+    now = system.counters()
+    return json.loads(done.stdout) | used | {"counted": {name: now[name] - counted.get(name, 0) for name in now}}
 
 
 def measure(arguments, systems, steps, missing):
@@ -160,13 +96,9 @@ def measure(arguments, systems, steps, missing):
 def idle_cpu(systems):
     """Per cent of a core that each server uses while nothing happens."""
     time.sleep(IDLE_AFTER_S)
-    before = {system.name: cpu_seconds(system.pids()) for system in systems if system.pids()}
+    usages = {system.name: Usage(pids) for system in systems if (pids := system.pids())}
     time.sleep(IDLE_FOR_S)
-    return {
-        system.name: 100 * (cpu_seconds(system.pids()) - before[system.name]) / IDLE_FOR_S
-        for system in systems
-        if system.name in before
-    }
+    return {name: 100 * usage.cpu_seconds() / IDLE_FOR_S for name, usage in usages.items()}
 
 
 def warnings_about(base):
@@ -182,7 +114,7 @@ def warnings_about(base):
 
 def main():
     arguments = parse_arguments()
-    console = Console(stderr=False, width=None if sys.stdout.isatty() else 160)
+    console = Console(stderr=False, width=None if sys.stdout.isatty() else 200)
     environment = report.environment()
     missing = {}
     arguments.directory.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import os
 import platform
 import statistics
 import subprocess
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,8 +35,8 @@ def summarise(rows, systems, runs):
         for system in systems:
             if system.name not in medians:
                 continue
-            figures = rates(row, runs[row.title, system.name])
-            operations = sum(run["operations"] for run in runs[row.title, system.name])
+            of_system = runs[row.title, system.name]
+            figures = rates(row, of_system)
             median = medians[system.name]
             lines.append(
                 {
@@ -48,13 +49,37 @@ def summarise(rows, systems, runs):
                     "of_null": median / medians["null"] if "null" in medians else None,
                     "of_plain": median / medians["plain"] if "plain" in medians else None,
                     "acknowledged": getattr(system, f"acknowledges_{row.acknowledged_by}", None),
-                    "server_cpu_us_per_operation": 1e6
-                    * sum(run["server_cpu_seconds"] for run in runs[row.title, system.name])
-                    / operations,
                     "runs": figures,
                 }
+                | costs(of_system)
             )
     return lines
+
+
+def costs(runs):
+    """What the runs of one row cost the server: time and memory, and of the store, where it counts that. Amplification
+    is bytes asked of the store per byte that the load moved."""
+    operations = sum(run["operations"] for run in runs)
+    moved = sum(run["moved_bytes"] for run in runs)
+    counted = Counter()
+    for run in runs:
+        counted.update(run["counted"])
+    peaks = [run["server_peak_bytes"] for run in runs if run["server_peak_bytes"] is not None]
+    found = {
+        "server_cpu_us_per_operation": 1e6 * sum(run["server_cpu_seconds"] for run in runs) / operations,
+        "server_peak_bytes": max(peaks, default=None),
+    }
+    for name in ("requests", "sent_bytes", "received_bytes"):
+        found[f"store_{name}_per_operation"] = counted[name] / operations if name in counted else None
+    for name in ("sent", "received"):
+        figure = f"{name}_bytes"
+        found[f"{name}_amplification"] = counted[figure] / moved if figure in counted and moved else None
+    found["hit_rates"] = {
+        name: hits / (hits + misses)
+        for name in sorted(key.removesuffix("_hits") for key in counted if key.endswith("_hits"))
+        if (hits := counted[f"{name}_hits"]) + (misses := counted[f"{name}_misses"])
+    }
+    return found
 
 
 def environment():
@@ -88,7 +113,7 @@ def show(console: Console, document):
     )
     for heading in ("workload", "system"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("median", "range", "of null", "of plain", "server CPU"):
+    for heading in ("median", "range", "of null", "of plain", "server CPU", "peak RSS", "of the store, per op"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("acknowledged in")
     last = None
@@ -103,6 +128,8 @@ def show(console: Console, document):
             _ratio(line["of_null"]),
             _ratio(line["of_plain"]),
             f"{line['server_cpu_us_per_operation']:,.0f} µs/op",
+            "" if line["server_peak_bytes"] is None else f"{line['server_peak_bytes'] / MIB:,.0f} MiB",
+            _asked(line),
             line["acknowledged"] or "",
         )
         last = line["workload"]
@@ -113,6 +140,14 @@ def show(console: Console, document):
         console.print(f"[bold]NOT MEASURED[/bold] {name}: {reason}", highlight=False)
     for warning in document["warnings"]:
         console.print(f"[bold]NOTE[/bold] {warning}", highlight=False)
+
+
+def _asked(line):
+    """Requests, bytes up and bytes down for one operation of the load."""
+    if line["store_requests_per_operation"] is None:
+        return ""
+    sent, received = (line[f"store_{name}_bytes_per_operation"] / 1024 for name in ("sent", "received"))
+    return f"{line['store_requests_per_operation']:.3f}, {_figure(sent)} KiB up, {_figure(received)} down"
 
 
 def _figure(value):

@@ -4,7 +4,6 @@ The stat is statx(2) with AT_STATX_FORCE_SYNC, so that the kernel asks the daemo
 """
 
 import ctypes
-import json
 import os
 import statistics
 import subprocess
@@ -115,11 +114,7 @@ def stalls(base, scale):
 
 
 def _counters(system):
-
-    installed = [sys.executable, "-m", "zerofs", "status", "--json", str(system.directory)]
-    own = {"XDG_STATE_HOME": str(system.base / "state"), "ZEROFS_RUNTIME_DIR": str(system.runtime)}
-    done = subprocess.run(installed, capture_output=True, text=True, check=True, env=os.environ | own)
-    metrics = json.loads(done.stdout)["metrics"]
+    metrics = system.status()["metrics"]
     return metrics.get("flushes", 0), metrics.get("compactions", 0)
 
 

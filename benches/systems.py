@@ -4,25 +4,24 @@ Every system works below one directory on one disk. Each ends only processes tha
 """
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+from benches.mounts import TIMEOUT_S, FailedError, detach, is_mounted, run
+from benches.processes import processes_with
+
 PASSWORD = "a password for measurements"
-TIMEOUT_S = 120
 MEMORY, LOCAL_DISK, STORE = "memory", "local disk", "store"
-
-
-class UnavailableError(Exception):
-    """This system cannot be measured here; the message says why."""
-
-
-class FailedError(Exception):
-    """A system did not do what it should; the message holds what it said."""
+COUNTERS = {
+    "requests": "store_requests_total",
+    "sent_bytes": "store_sent_bytes",
+    "received_bytes": "store_received_bytes",
+}
 
 
 class System:
@@ -57,6 +56,11 @@ class System:
     def pids(self) -> list[int]:
         """The processes that serve it."""
         return []
+
+    def counters(self) -> dict[str, float]:
+        """What it has counted since it was mounted: `requests`, `sent_bytes`, `received_bytes` of the store, hits and
+        misses of its caches. Empty if it counts nothing."""
+        return {}
 
     def remove(self):
         """Take away whatever is left."""
@@ -169,12 +173,27 @@ class Zerofs(System):
         shutil.rmtree(self.base / "cache", ignore_errors=True)
         self.start()
 
+    def status(self):
+        """What `zerofs status --json` says."""
+        return json.loads(self._run("status", "--json", str(self.directory)))
+
+    def counters(self):
+        status = self.status()
+        counted = {
+            short: sum(value for name, value in status["metrics"].items() if name.startswith(long))
+            for short, long in COUNTERS.items()
+        }
+        for name, cache in status["engine"].items():
+            if name.endswith("_cache"):
+                counted |= {f"{name}_{word}": cache[word] for word in ("hits", "misses")}
+        return counted
+
     def _run(self, *arguments):
         installed = Path(sys.executable).with_name("zerofs")
         command = [str(installed)] if installed.exists() else [sys.executable, "-m", "zerofs"]
         # What the user's own volumes leave on this host is not ours to mix with.
         own = {"XDG_STATE_HOME": str(self.base / "state"), "ZEROFS_RUNTIME_DIR": str(self.runtime)}
-        run([*command, *arguments], os.environ | own)
+        return run([*command, *arguments], os.environ | own)
 
     def remove(self):
         super().remove()
@@ -208,183 +227,3 @@ class ZerofsOnS3(Zerofs):
             f'[aws]\nendpoint = "{self.server.endpoint}"\naccess_key_id = "{self.server.access_key_id}"\n'
             f'secret_access_key = "{self.server.secret_access_key}"\ndefault_region = "us-east-1"\nallow_http = true\n'
         )
-
-
-class Gocryptfs(System):
-    """Encrypts file by file onto the disk below: no log, no store."""
-
-    name = "gocryptfs"
-    acknowledges_close = MEMORY
-    acknowledges_fsync = LOCAL_DISK
-
-    def prepare(self):
-        require("gocryptfs")
-        super().prepare()
-        self.cipher, self.password = self.base / "cipher", self.base / "password"
-        self.cipher.mkdir()
-        self.password.write_text(PASSWORD + "\n")
-        run(["gocryptfs", "-init", "-q", "-passfile", str(self.password), str(self.cipher)])
-
-    def start(self):
-        run(["gocryptfs", "-q", "-passfile", str(self.password), str(self.cipher), str(self.directory)])
-
-    def stop(self):
-        unmount(self.directory)
-
-    def pids(self):
-        return processes_with(b"gocryptfs", str(self.directory).encode())
-
-
-class S3fs(System):
-    """One object per file, uploaded when it is closed; not encrypted."""
-
-    name = "s3fs"
-    acknowledges_close = STORE
-    acknowledges_fsync = STORE
-
-    def __init__(self, base, server):
-        super().__init__(base)
-        self.server = server
-
-    def prepare(self):
-        require("s3fs")
-        super().prepare()
-        self.password = self.base / "password"
-        self.password.touch(mode=0o600)
-        self.password.write_text(f"{self.server.access_key_id}:{self.server.secret_access_key}\n")
-        with contextlib.closing(self.server.client()) as client:
-            client.put_object(Bucket=self.server.bucket, Key="s3fs/", Body=b"")
-
-    def start(self):
-        options = f"passwd_file={self.password},url={self.server.endpoint},use_path_request_style"
-        run(["s3fs", f"{self.server.bucket}:/s3fs", str(self.directory), "-o", options])
-        wait_until_mounted(self.directory)
-
-    def stop(self):
-        unmount(self.directory)
-
-    def pids(self):
-        return processes_with(b"s3fs", str(self.directory).encode())
-
-
-class Rclone(System):
-    """One object per file; writes go to a cache on the disk first and are uploaded later; not encrypted."""
-
-    name = "rclone"
-    acknowledges_close = LOCAL_DISK
-    acknowledges_fsync = LOCAL_DISK
-
-    def __init__(self, base, server):
-        super().__init__(base)
-        self.server = server
-
-    def prepare(self):
-        require("rclone")
-        super().prepare()
-        self.config = self.base / "rclone.conf"
-        self.config.write_text(
-            f"[bench]\ntype = s3\nprovider = Minio\nendpoint = {self.server.endpoint}\n"
-            f"access_key_id = {self.server.access_key_id}\nsecret_access_key = {self.server.secret_access_key}\n"
-        )
-
-    def start(self):
-        options = [
-            "--vfs-cache-mode",
-            "writes",
-            "--vfs-write-back",
-            "0s",
-            "--cache-dir",
-            str(self.base / "cache"),
-            "--daemon",
-        ]
-        source = f"bench:{self.server.bucket}/rclone"
-        # Its S3 library refuses to start with a bundle of certificates that it has no use for on this endpoint.
-        environment = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
-        command = ["rclone", "--config", str(self.config), "mount", *options, source, str(self.directory)]
-        run(command, environment=environment)
-        wait_until_mounted(self.directory)
-
-    def stop(self):
-        unmount(self.directory)
-
-    def make_cold(self):
-        self.stop()
-        shutil.rmtree(self.base / "cache", ignore_errors=True)
-        self.start()
-
-    def pids(self):
-        return processes_with(b"rclone", str(self.directory).encode())
-
-
-def require(program):
-    """Raise UnavailableError if a program is not installed."""
-    if shutil.which(program) is None:
-        raise UnavailableError(f"{program} is not installed (Debian: apt install {program})")
-
-
-def run(command, environment=None):
-    """Run a command to its end. Its output goes to a file: a daemon that it leaves behind would keep a pipe open."""
-    with tempfile.TemporaryFile() as output:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        output.seek(0)
-        said = output.read().decode(errors="replace").strip()
-    if done.returncode != 0:
-        raise FailedError(f"`{' '.join(map(str, command))}` failed with {done.returncode}: {said}")
-
-
-def is_mounted(path):
-    """Whether the kernel has a mount exactly there."""
-    return any(line.split()[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
-
-
-def wait_until_mounted(path):
-    """For daemons that return before they have mounted."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not is_mounted(path):
-        if time.monotonic() > deadline:
-            raise FailedError(f"nothing was mounted at {path}")
-        time.sleep(0.05)
-
-
-def unmount(path):
-    """Unmount if mounted."""
-    if is_mounted(path):
-        run(["fusermount3", "-u", "--", str(path)])
-
-
-def detach(path):
-    """Take a mount away even if it is in use."""
-    if is_mounted(path):
-        subprocess.run(["fusermount3", "-u", "-z", "--", str(path)], check=False)
-
-
-def processes_with(*texts):
-    """The processes whose command line contains all of the texts."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                line = (entry / "cmdline").read_bytes()
-                if all(text in line for text in texts):
-                    found.append(int(entry.name))
-    return found
-
-
-LOCAL = (
-    *(PlainDirectory, NullFilesystem, NullThroughLibfuse, NullWithoutStayAwake, NullWithoutWriteback),
-    *(Zerofs, ZerofsThroughLibfuse, Gocryptfs),
-)
-ON_S3 = (ZerofsOnS3, S3fs, Rclone)
-NAMES = tuple(kind.name for kind in (*LOCAL, *ON_S3))
-ON_REQUEST = tuple(
-    kind.name for kind in (NullThroughLibfuse, NullWithoutStayAwake, NullWithoutWriteback, ZerofsThroughLibfuse)
-)
-"""Measured only when named."""
