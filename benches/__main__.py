@@ -1,6 +1,6 @@
 """One command, one table: how fast zerofs is beside a null filesystem, the plain directory, and its peers.
 
-    python -m benches [--quick] [--systems NAME,NAME] [--runs N] [--size-mib N] [--files N] [--directory DIR]
+    python -m benches [--quick] [--systems NAME,NAME] [--runs N] [--size-mib N] [--files N] [--far] [--directory DIR]
 
 All systems are mounted at the same time and take turns at every workload, so that whatever else the machine does hits
 all alike. The load runs in a process of its own. Cold means: remounted, disk cache deleted, kernel caches dropped.
@@ -37,6 +37,7 @@ def parse_arguments():
     parser.add_argument("--runs", type=int, help="repetitions of everything; default 5, quick 1")
     parser.add_argument("--size-mib", type=int, help="the large file; default 100, quick 16")
     parser.add_argument("--files", type=int, help="small files, and random accesses; default 3000, quick 300")
+    parser.add_argument("--far", action="store_true", help="the S3 server is 20 ms and 200 MB/s away: benches.latency")
     parser.add_argument("--directory", type=Path, default=Path("build"), help="whose disk is measured; default build")
     arguments = parser.parse_args()
     for name, usual, quick in (("runs", 5, 1), ("size_mib", 100, 16), ("files", 3000, 300)):
@@ -128,7 +129,7 @@ def main():
         idle = idle_cpu(systems)
     document = {
         "environment": environment,
-        "parameters": {key: getattr(arguments, key) for key in ("runs", "size_mib", "files", "quick")},
+        "parameters": {key: getattr(arguments, key) for key in ("runs", "size_mib", "files", "quick", "far")},
         "results": report.summarise(ROWS, systems, runs),
         "idle_cpu_percent": idle,
         "not_measured": missing,

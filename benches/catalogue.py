@@ -1,5 +1,8 @@
 """Which systems there are, and how those that were asked for come to stand side by side."""
 
+import dataclasses
+
+from benches.latency import far_away
 from benches.mounts import FailedError, UnavailableError
 from benches.peers import Gocryptfs, Rclone, S3fs
 from benches.systems import (
@@ -36,6 +39,8 @@ def start_systems(arguments, base, stack, missing):
             wanted_on_s3 = []
         else:
             server = stack.enter_context(minio_server(base / "minio"))
+            if arguments.far:
+                server = dataclasses.replace(server, endpoint=stack.enter_context(far_away(server.endpoint)))
     wanted = [kind(base) for kind in LOCAL if kind.name in arguments.chosen]
     wanted += [kind(base, server) for kind in wanted_on_s3]
     systems = []

@@ -108,9 +108,8 @@ def write_json(document):
 def show(console: Console, document):
     """The table, and whatever has to be said beside it."""
     sizes = document["parameters"]
-    table = Table(
-        title=f"{sizes['size_mib']} MiB, {sizes['files']} small files, medians of {sizes['runs']}", title_justify="left"
-    )
+    title = f"{sizes['size_mib']} MiB, {sizes['files']} small files, medians of {sizes['runs']}"
+    table = Table(title=title + (", the S3 server 20 ms away" if sizes["far"] else ""), title_justify="left")
     for heading in ("workload", "system"):
         table.add_column(heading, no_wrap=True)
     for heading in ("median", "range", "of null", "of plain", "server CPU", "peak RSS", "of the store, per op"):
