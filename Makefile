@@ -20,7 +20,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 HELPERDIR ?= /sbin
 
-.PHONY: help setup system mount umount test test-slow test-programs programs minio check sim mutations figures bench docs lock install uninstall
+.PHONY: help setup system mount umount test test-slow test-programs programs minio check sim mutations figures far bench docs lock install uninstall
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -142,6 +142,9 @@ mutations: setup ## remove guards one by one; a test must fail for each
 
 figures: setup ## count what the engine costs: requests, bytes, space, stalls
 	@$(RUN)/python -m benches.figures
+
+far: setup minio ## measure, beside boto3 alone, on an S3 server that is 20 ms away
+	@$(RUN)/python -m benches.far
 
 bench: setup ## measure, against the null filesystem and the plain directory
 	@$(RUN)/python -m benches

@@ -10,20 +10,19 @@ size are not judged then.
 import argparse
 import contextlib
 import gc
-import json
 import os
 import random
 import shutil
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 from rich.console import Console
-from rich.table import Table
 
+from benches import bars
+from benches.bars import Figure
 from benches.stalls import stalls
 from zerofs.admission import OpenOptions
 from zerofs.config.loading import load
@@ -35,17 +34,6 @@ from zerofs.world import World
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 ROOT = Caller(uid=0, gid=0, pid=1, umask=0o022, groups=frozenset)
 PASSWORD = check_password("a password for measurements")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One line of the table. `judged`: whether the bar was to be met in this run."""
-
-    what: str
-    measured: str
-    bar: str
-    met: bool
-    judged: bool = True
 
 
 class Bench:
@@ -285,8 +273,7 @@ async def measure(base, scale, word, console):
             continue
         async for figure in group(base, scale):
             figures.append(figure)
-            mark = ("ok" if figure.met else "MISSED") if figure.judged else "not judged"
-            console.print(f"{figure.what}: {figure.measured} (bar: {figure.bar}) {mark}", highlight=False)
+            bars.announce(console, figure)
     return figures
 
 
@@ -300,18 +287,9 @@ def main():
     console = Console()
     with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="figures-") as name:
         figures = trio.run(measure, Path(name).resolve(), 100 if arguments.small else 1, arguments.only, console)
-    table = Table("figure", "measured", "bar", "")
-    for figure in figures:
-        table.add_row(
-            figure.what, figure.measured, figure.bar, ("ok" if figure.met else "MISSED") if figure.judged else ""
-        )
-    console.print(table)
-    results = Path("benches/results")
-    results.mkdir(parents=True, exist_ok=True)
-    file = results / time.strftime("figures-%Y-%m-%dT%H%M%SZ.json", time.gmtime())
-    file.write_text(json.dumps([figure.__dict__ for figure in figures], indent=2) + "\n")
-    console.print(f"written to {file}", highlight=False)
-    sys.exit(any(figure.judged and not figure.met for figure in figures))
+    bars.show(console, figures)
+    bars.write_json(console, "figures", figures, small=arguments.small, only=arguments.only)
+    sys.exit(bars.missed(figures))
 
 
 if __name__ == "__main__":
