@@ -20,7 +20,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 HELPERDIR ?= /sbin
 
-.PHONY: help setup system mount umount test test-slow test-programs programs minio check sim mutations figures far bench docs lock install uninstall
+.PHONY: help setup system mount umount test test-slow test-programs programs minio check sim mutations figures far bench peers docs lock install uninstall
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -148,6 +148,9 @@ far: setup minio ## measure, beside boto3 alone, on an S3 server that is 20 ms a
 
 bench: setup ## measure, against the null filesystem and the plain directory
 	@$(RUN)/python -m benches
+
+peers: setup ## fetch the other filesystems that `make bench` measures where they are there
+	@PYTHON=$(RUN)/python sh benches/fetch_peers.sh
 
 docs: setup ## write docs/cli.md and zerofs.example.toml from the program
 	@$(RUN)/python -m zerofs.cli.docs docs/cli.md

@@ -88,7 +88,7 @@ def measure(arguments, systems, steps, missing):
                 steps.step(f"run {number + 1}: {row.title}: {system.name}")
                 try:
                     runs.setdefault((row.title, system.name), []).append(run_load(row, system, arguments))
-                except (FailedError, subprocess.TimeoutExpired) as error:
+                except (FailedError, TimeoutError, subprocess.TimeoutExpired) as error:
                     missing[system.name] = f"failed during the measurement: {error}"
                     left.remove(system)
     return runs

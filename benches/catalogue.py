@@ -4,7 +4,7 @@ import dataclasses
 
 from benches.latency import far_away
 from benches.mounts import FailedError, UnavailableError
-from benches.peers import Gocryptfs, Rclone, S3fs
+from benches.peers import Cryfs, Gocryptfs, Juicefs, JuicefsOnS3, Rclone, S3fs
 from benches.systems import (
     NullFilesystem,
     NullThroughLibfuse,
@@ -19,9 +19,9 @@ from tests.servers import minio_server, missing_minio
 
 LOCAL = (
     *(PlainDirectory, NullFilesystem, NullThroughLibfuse, NullWithoutStayAwake, NullWithoutWriteback),
-    *(Zerofs, ZerofsThroughLibfuse, Gocryptfs),
+    *(Zerofs, ZerofsThroughLibfuse, Gocryptfs, Cryfs, Juicefs),
 )
-ON_S3 = (ZerofsOnS3, S3fs, Rclone)
+ON_S3 = (ZerofsOnS3, S3fs, Rclone, JuicefsOnS3)
 NAMES = tuple(kind.name for kind in (*LOCAL, *ON_S3))
 ON_REQUEST = tuple(
     kind.name for kind in (NullThroughLibfuse, NullWithoutStayAwake, NullWithoutWriteback, ZerofsThroughLibfuse)

