@@ -1,9 +1,12 @@
 """One command, one table: how fast zerofs is beside a null filesystem, the plain directory, and its peers.
 
-    python -m benches [--quick] [--systems NAME,NAME] [--runs N] [--size-mib N] [--files N] [--far] [--directory DIR]
+    python -m benches [--programs] [--quick] [--systems NAME,NAME] [--runs N] [--size-mib N] [--files N] [--far]
 
 All systems are mounted at the same time and take turns at every workload, so that whatever else the machine does hits
 all alike. The load runs in a process of its own. Cold means: remounted, disk cache deleted, kernel caches dropped.
+
+With --programs, another table: git, tar, make, rsync, SQLite, many threads, fio. What is given in seconds is better the
+smaller it is; ratios are of speeds.
 """
 
 import argparse
@@ -11,6 +14,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,26 +25,33 @@ from rich.console import Console
 
 from benches import report
 from benches.catalogue import NAMES, ON_REQUEST, start_systems
-from benches.mounts import FailedError, drop_caches
+from benches.mounts import FailedError, UnavailableError, drop_caches, require
 from benches.processes import Usage
-from benches.rows import DROP, ROWS
+from benches.rows import DROP, SUITES
+from benches.sources import Sources
 
 LOAD_TIMEOUT_S = 900
 IDLE_AFTER_S, IDLE_FOR_S = 1.5, 3.0
 CALM_S = 0.3
+SOURCES = "sources"
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="python -m benches", description="Measure zerofs beside others.")
+    parser.add_argument("--programs", action="store_true", help="the table of programs instead of that of system calls")
     parser.add_argument("--quick", action="store_true", help="small and once: shows that it works, not how fast")
     parser.add_argument("--systems", help=f"comma-separated: {', '.join(NAMES)}; default: all but {ON_REQUEST}")
     parser.add_argument("--runs", type=int, help="repetitions of everything; default 5, quick 1")
     parser.add_argument("--size-mib", type=int, help="the large file; default 100, quick 16")
-    parser.add_argument("--files", type=int, help="small files, and random accesses; default 3000, quick 300")
+    parser.add_argument(
+        "--files", type=int, help="small files, and random accesses; default 3000 (programs 2000), quick 300"
+    )
     parser.add_argument("--far", action="store_true", help="the S3 server is 20 ms and 200 MB/s away: benches.latency")
     parser.add_argument("--directory", type=Path, default=Path("build"), help="whose disk is measured; default build")
     arguments = parser.parse_args()
-    for name, usual, quick in (("runs", 5, 1), ("size_mib", 100, 16), ("files", 3000, 300)):
+    arguments.suite = "programs" if arguments.programs else "files"
+    usual_files = SUITES[arguments.suite].usual_files
+    for name, usual, quick in (("runs", 5, 1), ("size_mib", 100, 16), ("files", usual_files, 300)):
         if getattr(arguments, name) is None:
             setattr(arguments, name, quick if arguments.quick else usual)
         if getattr(arguments, name) < 1:
@@ -64,33 +75,74 @@ def forget(row, system):
 
 def run_load(row, system, arguments):
     """One run. Returns what the load printed, and what the server used and counted meanwhile."""
+    if row.prepared_by:
+        printed_by_load(row, row.prepared_by, system, arguments)
     forget(row, system)
     counted = system.counters()
     usage = Usage(system.pids())
-    command = [sys.executable, "-m", "benches.load", row.workload, str(system.directory)]
-    command += ["--size-mib", str(arguments.size_mib), "--files", str(arguments.files)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LOAD_TIMEOUT_S, check=False)
-    if done.returncode != 0:
-        raise FailedError(f"{row.title}: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
+    printed = printed_by_load(row, row.workload, system, arguments)
     used = {"server_cpu_seconds": usage.cpu_seconds(), "server_peak_bytes": usage.peak_bytes()}
     now = system.counters()
-    return json.loads(done.stdout) | used | {"counted": {name: now[name] - counted.get(name, 0) for name in now}}
+    return printed | used | {"counted": {name: now[name] - counted.get(name, 0) for name in now}}
+
+
+def printed_by_load(row, workload, system, arguments):
+    suite = SUITES[arguments.suite]
+    command = [sys.executable, "-m", suite.module, workload, str(system.directory)]
+    command += ["--size-mib", str(arguments.size_mib), "--files", str(arguments.files)]
+    command += ["--sources", str(system.base.parent / SOURCES)] if suite.has_sources else []
+    code, printed, said = to_its_end(command)
+    if code != 0:
+        raise FailedError(f"{row.title}: {' '.join(said.strip().splitlines()[-1:]) or code}")
+    return json.loads(printed)
+
+
+def to_its_end(command):
+    """Exit code, output and errors. One that takes too long is killed with whatever it started."""
+    load = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        printed, said = load.communicate(timeout=LOAD_TIMEOUT_S)
+    except BaseException:
+        os.killpg(load.pid, signal.SIGKILL)
+        load.communicate()
+        raise
+    return load.returncode, printed, said
+
+
+def missing_programs(suite):
+    """Rows that cannot run here: what to say of each."""
+    lacking = {}
+    for row in suite.rows:
+        for program in row.needs:
+            try:
+                require(program)
+            except UnavailableError as error:
+                lacking[row] = str(error)
+    return lacking
 
 
 def measure(arguments, systems, steps, missing):
-    """Every run of every row, interleaved. A system that fails is left out from then on, and said."""
+    """Every run of every row, interleaved. Where rows build on each other, a system that fails is left out from then
+    on, otherwise from that row; it is said."""
+    suite = SUITES[arguments.suite]
+    lacking = missing_programs(suite)
+    missing |= {row.title: reason for row, reason in lacking.items()}
     runs = {}
-    left = list(systems)
+    failed = set()
     for number in range(arguments.runs):
-        for row in ROWS:
+        for row in suite.rows:
             # Another one goes first every time.
-            for system in left[number % len(left) :] + left[: number % len(left)] if left else []:
+            first = number % max(len(systems), 1)
+            for system in systems[first:] + systems[:first]:
                 steps.step(f"run {number + 1}: {row.title}: {system.name}")
+                if row in lacking or {system.name, (system.name, row)} & failed:
+                    continue
                 try:
                     runs.setdefault((row.title, system.name), []).append(run_load(row, system, arguments))
                 except (FailedError, TimeoutError, subprocess.TimeoutExpired) as error:
-                    missing[system.name] = f"failed during the measurement: {error}"
-                    left.remove(system)
+                    failed.add((system.name, row) if suite.stands_alone else system.name)
+                    where = f"{system.name}, {row.title}" if suite.stands_alone else system.name
+                    missing[where] = f"failed during the measurement: {error}"
     return runs
 
 
@@ -124,13 +176,16 @@ def main():
         stack.callback(shutil.rmtree, base, ignore_errors=True)
         systems = start_systems(arguments, base, stack, missing)
         warnings = warnings_about(base)
-        with report.Steps(console, arguments.runs * len(ROWS) * len(systems)) as steps:
+        suite = SUITES[arguments.suite]
+        if suite.has_sources:
+            Sources(base / SOURCES).make(arguments.files)
+        with report.Steps(console, arguments.runs * len(suite.rows) * len(systems)) as steps:
             runs = measure(arguments, systems, steps, missing)
         idle = idle_cpu(systems)
     document = {
         "environment": environment,
-        "parameters": {key: getattr(arguments, key) for key in ("runs", "size_mib", "files", "quick", "far")},
-        "results": report.summarise(ROWS, systems, runs),
+        "parameters": {key: getattr(arguments, key) for key in ("suite", "runs", "size_mib", "files", "quick", "far")},
+        "results": report.summarise(suite.rows, systems, runs),
         "idle_cpu_percent": idle,
         "not_measured": missing,
         "warnings": warnings,

@@ -13,7 +13,7 @@ import os
 import random
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -28,6 +28,7 @@ class Done:
     seconds: float
     operations: int
     moved_bytes: int = 0
+    percentiles_ms: dict[str, float] = field(default_factory=dict)  # "read p99" and so on
 
 
 class Load:
@@ -177,6 +178,12 @@ def _walk(path):
     return count
 
 
+def report(done):
+    """Say it, before anything else happens."""
+    json.dump(asdict(done), sys.stdout)
+    sys.stdout.flush()
+
+
 def settle(directory):
     """Everything that was written is where it goes, so that nobody pays for it later."""
     handle = os.open(directory, os.O_RDONLY)
@@ -193,8 +200,7 @@ def main():
     arguments = parser.parse_args()
     load = Load(arguments.directory, arguments.size_mib, arguments.files)
     done = getattr(load, arguments.workload)()
-    json.dump({"seconds": done.seconds, "operations": done.operations, "moved_bytes": done.moved_bytes}, sys.stdout)
-    sys.stdout.flush()
+    report(done)
     settle(arguments.directory)
 
 

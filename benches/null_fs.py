@@ -37,6 +37,7 @@ class Node:
         "atime_ns",
         "blocks",
         "children",
+        "cookie_of",
         "cookies",
         "ctime_ns",
         "data",
@@ -63,6 +64,7 @@ class Node:
         self.parent = ROOT
         self.children = {}  # name -> Node
         self.cookies = {}  # cookie -> name, in order
+        self.cookie_of = {}  # name -> its last cookie: a name that went and came back has left others
         self.next_cookie = FIRST_COOKIE
 
 
@@ -90,6 +92,7 @@ class NullFilesystem:
             raise FsError(errno.EEXIST)
         directory.children[name] = node
         directory.cookies[directory.next_cookie] = name
+        directory.cookie_of[name] = directory.next_cookie
         directory.next_cookie += 1
         node.parent = parent
         return self._referred(node)
@@ -229,7 +232,7 @@ class NullFilesystem:
         for cookie in range(max(after_cookie + 1, FIRST_COOKIE), directory.next_cookie):
             name = directory.cookies.get(cookie)
             node = directory.children.get(name)
-            if node is None:
+            if node is None or directory.cookie_of[name] != cookie:
                 stale.append(cookie)
                 continue
             entries.append(DirectoryEntry(name=name, cookie=cookie, attributes=self._referred(node)))

@@ -178,7 +178,16 @@ class Juicefs(System):
         return ["--storage", "file", "--bucket", f"{self.base / 'store'}/"]
 
     def start(self):
-        options = ["--log", self.log, "--no-usage-report", "--backup-meta", "0", "--metrics", "127.0.0.1:0"]
+        options = [
+            "--log",
+            self.log,
+            "--hide-internal",
+            "--no-usage-report",
+            "--backup-meta",
+            "0",
+            "--metrics",
+            "127.0.0.1:0",
+        ]
         options += ["--cache-dir", str(self.base / "cache"), "--cache-size", "4096"]
         run([self.program, "mount", "--background", *options, self.meta, str(self.directory)], self.environment)
         wait_until_mounted(self.directory)

@@ -17,10 +17,17 @@ MIB = 1 << 20
 RESULTS = Path(__file__).parent / "results"
 
 
-def rates(row, runs):
-    """Figures of one row's runs: MiB/s where bytes count, else operations a second."""
+def figures_of(row, runs):
+    """One figure a run: seconds, or MiB/s where bytes count, else operations a second."""
+    if row.unit == "s":
+        return [run["seconds"] for run in runs]
     amount = (lambda run: run["moved_bytes"] / MIB) if row.unit == "MiB/s" else (lambda run: run["operations"])
     return [amount(run) / run["seconds"] for run in runs]
+
+
+def speed(row, median):
+    """What is more when it is better."""
+    return 1 / median if row.unit == "s" else median
 
 
 def summarise(rows, systems, runs):
@@ -28,7 +35,7 @@ def summarise(rows, systems, runs):
     lines = []
     for row in rows:
         medians = {
-            system.name: statistics.median(rates(row, runs[row.title, system.name]))
+            system.name: statistics.median(figures_of(row, runs[row.title, system.name]))
             for system in systems
             if runs.get((row.title, system.name))
         }
@@ -36,7 +43,7 @@ def summarise(rows, systems, runs):
             if system.name not in medians:
                 continue
             of_system = runs[row.title, system.name]
-            figures = rates(row, of_system)
+            figures = figures_of(row, of_system)
             median = medians[system.name]
             lines.append(
                 {
@@ -46,10 +53,14 @@ def summarise(rows, systems, runs):
                     "median": median,
                     "lowest": min(figures),
                     "highest": max(figures),
-                    "of_null": median / medians["null"] if "null" in medians else None,
-                    "of_plain": median / medians["plain"] if "plain" in medians else None,
+                    "of_null": speed(row, median) / speed(row, medians["null"]) if "null" in medians else None,
+                    "of_plain": speed(row, median) / speed(row, medians["plain"]) if "plain" in medians else None,
                     "acknowledged": getattr(system, f"acknowledges_{row.acknowledged_by}", None),
                     "runs": figures,
+                    "percentiles_ms": {
+                        name: statistics.median(run["percentiles_ms"].get(name, 0) for run in of_system)
+                        for name in of_system[0]["percentiles_ms"]
+                    },
                 }
                 | costs(of_system)
             )
@@ -133,6 +144,8 @@ def show(console: Console, document):
         )
         last = line["workload"]
     console.print(table)
+    if any(line["percentiles_ms"] for line in document["results"]):
+        console.print(_percentiles(document["results"]))
     for name, percent in document["idle_cpu_percent"].items():
         console.print(f"idle: {name} used {percent:.1f} % of a core")
     for name, reason in document["not_measured"].items():
@@ -150,7 +163,20 @@ def _asked(line):
 
 
 def _figure(value):
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _percentiles(lines):
+    """How long single calls took."""
+    table = Table("workload", "system", title="medians of percentiles, in ms", title_justify="left")
+    headings = list(dict.fromkeys(name for line in lines for name in line["percentiles_ms"]))
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in lines:
+        if found := line["percentiles_ms"]:
+            cells = [f"{found[name]:.2f}" if name in found else "" for name in headings]
+            table.add_row(line["workload"], line["system"], *cells)
+    return table
 
 
 def _ratio(value):
