@@ -20,7 +20,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 HELPERDIR ?= /sbin
 
-.PHONY: help setup system mount umount test test-slow test-programs programs minio check sim mutations figures far bench peers docs lock install uninstall
+.PHONY: help setup system mount umount test test-slow test-programs programs minio check sim mutations figures far growth bench peers docs lock install uninstall
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -145,6 +145,9 @@ figures: setup ## count what the engine costs: requests, bytes, space, stalls
 
 far: setup minio ## measure, beside boto3 alone, on an S3 server that is 20 ms away
 	@$(RUN)/python -m benches.far
+
+growth: setup ## measure how costs grow, to a million files and 10 GiB: half an hour
+	@$(RUN)/python -m benches.growth
 
 bench: setup ## measure, against the null filesystem and the plain directory
 	@$(RUN)/python -m benches

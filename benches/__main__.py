@@ -11,10 +11,8 @@ smaller it is; ratios are of speeds.
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,14 +23,14 @@ from rich.console import Console
 
 from benches import report
 from benches.catalogue import NAMES, ON_REQUEST, start_systems
-from benches.mounts import FailedError, UnavailableError, drop_caches, require
+from benches.measuring import forget, measured, printed_by
+from benches.mounts import FailedError, UnavailableError, require
 from benches.processes import Usage
-from benches.rows import DROP, SUITES
+from benches.rows import SUITES
 from benches.sources import Sources
 
 LOAD_TIMEOUT_S = 900
 IDLE_AFTER_S, IDLE_FOR_S = 1.5, 3.0
-CALM_S = 0.3
 SOURCES = "sources"
 
 
@@ -64,49 +62,15 @@ def parse_arguments():
     return arguments
 
 
-def forget(row, system):
-    """Bring the caches into the state in which the row is measured."""
-    if row.caches == "cold":
-        system.make_cold()
-    # Servers are told of what was forgotten, and nobody should be measured while they are busy with that.
-    if row.caches in DROP and drop_caches(DROP[row.caches]):
-        time.sleep(CALM_S)
-
-
 def run_load(row, system, arguments):
-    """One run. Returns what the load printed, and what the server used and counted meanwhile."""
-    if row.prepared_by:
-        printed_by_load(row, row.prepared_by, system, arguments)
-    forget(row, system)
-    counted = system.counters()
-    usage = Usage(system.pids())
-    printed = printed_by_load(row, row.workload, system, arguments)
-    used = {"server_cpu_seconds": usage.cpu_seconds(), "server_peak_bytes": usage.peak_bytes()}
-    now = system.counters()
-    return printed | used | {"counted": {name: now[name] - counted.get(name, 0) for name in now}}
-
-
-def printed_by_load(row, workload, system, arguments):
+    """One run. Returns what `measuring.measured` says of it."""
     suite = SUITES[arguments.suite]
-    command = [sys.executable, "-m", suite.module, workload, str(system.directory)]
-    command += ["--size-mib", str(arguments.size_mib), "--files", str(arguments.files)]
-    command += ["--sources", str(system.base.parent / SOURCES)] if suite.has_sources else []
-    code, printed, said = to_its_end(command)
-    if code != 0:
-        raise FailedError(f"{row.title}: {' '.join(said.strip().splitlines()[-1:]) or code}")
-    return json.loads(printed)
-
-
-def to_its_end(command):
-    """Exit code, output and errors. One that takes too long is killed with whatever it started."""
-    load = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        printed, said = load.communicate(timeout=LOAD_TIMEOUT_S)
-    except BaseException:
-        os.killpg(load.pid, signal.SIGKILL)
-        load.communicate()
-        raise
-    return load.returncode, printed, said
+    options = [system.directory, "--size-mib", arguments.size_mib, "--files", arguments.files]
+    options += ["--sources", system.base.parent / SOURCES] if suite.has_sources else []
+    if row.prepared_by:
+        printed_by(suite.module, row.prepared_by, *options, timeout_s=LOAD_TIMEOUT_S)
+    forget(row.caches, system)
+    return measured(system, suite.module, row.workload, *options, timeout_s=LOAD_TIMEOUT_S)
 
 
 def missing_programs(suite):
@@ -142,7 +106,7 @@ def measure(arguments, systems, steps, missing):
                 except (FailedError, TimeoutError, subprocess.TimeoutExpired) as error:
                     failed.add((system.name, row) if suite.stands_alone else system.name)
                     where = f"{system.name}, {row.title}" if suite.stands_alone else system.name
-                    missing[where] = f"failed during the measurement: {error}"
+                    missing[where] = f"failed at {row.title}: {error}"
     return runs
 
 

@@ -40,11 +40,12 @@ def show(console: Console, figures):
     console.print(table)
 
 
-def write_json(console: Console, name, figures, **parameters):
+def write_json(console: Console, name, figures, parameters, **more):
     """Put it beside the earlier ones."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     file = RESULTS / time.strftime(f"{name}-%Y-%m-%dT%H%M%SZ.json", time.gmtime())
     document = {"environment": environment(), "parameters": parameters, "figures": [asdict(item) for item in figures]}
+    document |= more
     file.write_text(json.dumps(document, indent=1, default=os.fspath) + "\n")
     console.print(f"written to {file}", highlight=False)
 

@@ -316,7 +316,7 @@ def main():
                 figures.append(figure)
                 bars.announce(console, figure)
     bars.show(console, figures)
-    bars.write_json(console, "far", figures, **vars(arguments))
+    bars.write_json(console, "far", figures, vars(arguments))
     return int(bars.missed(figures))
 
 

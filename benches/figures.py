@@ -288,7 +288,7 @@ def main():
     with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="figures-") as name:
         figures = trio.run(measure, Path(name).resolve(), 100 if arguments.small else 1, arguments.only, console)
     bars.show(console, figures)
-    bars.write_json(console, "figures", figures, small=arguments.small, only=arguments.only)
+    bars.write_json(console, "figures", figures, vars(arguments))
     sys.exit(bars.missed(figures))
 
 

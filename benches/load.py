@@ -8,6 +8,7 @@ business. Data is random, so that nobody profits from compressing it, and made b
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -131,7 +132,8 @@ class Load:
         for directory in sorted({os.path.dirname(path) for path in paths}):
             os.rmdir(directory)
         os.rmdir(self.tree)
-        os.unlink(self.big)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.big)
         return done
 
     def _offsets(self):

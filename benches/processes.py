@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def wait_until_gone(pids, timeout_s=120):
         if time.monotonic() > deadline:
             raise TimeoutError(f"still running: {pids}")
         time.sleep(0.02)
+
+
+def end(pids, grace_s=20):
+    """Ask the processes to end, wait, and kill those that do not."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        with contextlib.suppress(TimeoutError):
+            wait_until_gone(pids, grace_s)
+            return
 
 
 class Usage:

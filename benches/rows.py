@@ -73,6 +73,3 @@ SUITES = {
     "files": Suite(rows=FILES, module="benches.load", has_sources=False, stands_alone=False, usual_files=3000),
     "programs": Suite(rows=PROGRAMS, module="benches.programs", has_sources=True, stands_alone=True, usual_files=2000),
 }
-
-DROP = {"cold": "3", "pages dropped": "1", "names dropped": "2"}
-"""What the kernel is told to forget: see `mounts.drop_caches`."""

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from benches.mounts import TIMEOUT_S, FailedError, detach, is_mounted, run
-from benches.processes import processes_with
+from benches.processes import end, processes_with
 
 PASSWORD = "a password for measurements"
 MEMORY, LOCAL_DISK, STORE = "memory", "local disk", "store"
@@ -67,6 +67,8 @@ class System:
         with contextlib.suppress(FailedError, TimeoutError, subprocess.TimeoutExpired):
             self.stop()
         detach(self.directory)
+        # One that was interrupted while it mounted goes on without a mount, and would miss what is deleted next.
+        end(self.pids())
 
 
 class PlainDirectory(System):

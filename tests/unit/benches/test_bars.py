@@ -29,8 +29,9 @@ def test_the_json_has_the_details_and_the_table_has_not(tmp_path, monkeypatch):
     bars.show(console, [figure(met=False)])
     assert "MISSED" in said.getvalue()
     assert "all" not in said.getvalue()
-    bars.write_json(console, "trial", [figure(met=False)], directory=tmp_path)
+    bars.write_json(console, "trial", [figure(met=False)], {"directory": tmp_path}, points=[1])
     (file,) = tmp_path.glob("trial-*.json")
     document = json.loads(file.read_text())
     assert document["figures"][0]["details"] == {"all": [3]}
+    assert document["points"] == [1]
     assert document["parameters"] == {"directory": str(tmp_path)}

@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 
-from benches.processes import Usage, processes_with, with_children
+import pytest
+
+from benches.processes import Usage, end, processes_with, with_children
 
 MIB = 1 << 20
 
@@ -65,3 +68,15 @@ def test_the_peak_is_seen_when_it_is_over():
 
 def test_without_a_process_there_is_no_memory():
     assert Usage([]).peak_bytes() is None
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_process_is_ended_also_if_it_does_not_listen(deaf):
+    program = "import signal, sys\n"
+    program += "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" if deaf else ""
+    program += "print(flush=True)\nsys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        end([process.pid], grace_s=0.5 if deaf else 60)
+        assert process.wait() == (-signal.SIGKILL if deaf else -signal.SIGTERM)
+        end([process.pid])
