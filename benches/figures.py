@@ -259,7 +259,7 @@ async def random_writes(base, scale):
 
 
 async def mounted(base, scale):
-    for what, measured, bar, met in await trio.to_thread.run_sync(stalls, base, scale):
+    for what, measured, bar, met in await trio.to_thread.run_sync(lambda: list(stalls(base, scale))):
         yield Figure(what=what, measured=measured, bar=bar, met=met, judged=scale == 1)
 
 
@@ -284,7 +284,7 @@ def main():
     parser.add_argument("--directory", type=Path, default=Path("build"), help="whose disk is used; default build")
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="figures-") as name:
         figures = trio.run(measure, Path(name).resolve(), 100 if arguments.small else 1, arguments.only, console)
     bars.show(console, figures)

@@ -193,9 +193,11 @@ class Zerofs(System):
     def _run(self, *arguments):
         installed = Path(sys.executable).with_name("zerofs")
         command = [str(installed)] if installed.exists() else [sys.executable, "-m", "zerofs"]
-        # What the user's own volumes leave on this host is not ours to mix with.
-        own = {"XDG_STATE_HOME": str(self.base / "state"), "ZEROFS_RUNTIME_DIR": str(self.runtime)}
-        return run([*command, *arguments], os.environ | own)
+        return run([*command, *arguments], os.environ | self.own_environment())
+
+    def own_environment(self):
+        """What keeps apart what the user's own volumes leave on this host: it is not ours to mix with."""
+        return {"XDG_STATE_HOME": str(self.base / "state"), "ZEROFS_RUNTIME_DIR": str(self.runtime)}
 
     def remove(self):
         super().remove()
