@@ -57,6 +57,10 @@ class System:
         """The processes that serve it."""
         return []
 
+    def own_environment(self) -> dict[str, str]:
+        """What its commands are to find in their environment."""
+        return {}
+
     def counters(self) -> dict[str, float]:
         """What it has counted since it was mounted: `requests`, `sent_bytes`, `received_bytes` of the store, hits and
         misses of its caches. Empty if it counts nothing."""
