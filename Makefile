@@ -152,8 +152,8 @@ growth: setup ## measure how costs grow, to a million files and 10 GiB: half an 
 bench: setup ## measure, against the null filesystem and the plain directory
 	@$(RUN)/python -m benches
 
-peers: setup ## fetch the other filesystems that `make bench` measures where they are there
-	@PYTHON=$(RUN)/python sh benches/fetch_peers.sh
+peers: ## fetch the other filesystems that `make bench` measures where they are there
+	@sh benches/fetch_peers.sh
 
 docs: setup ## write docs/cli.md and zerofs.example.toml from the program
 	@$(RUN)/python -m zerofs.cli.docs docs/cli.md

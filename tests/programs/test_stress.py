@@ -1,6 +1,5 @@
 """stress-ng: each of its filesystem stressors checks what it does, and finds nothing wrong."""
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -17,7 +16,8 @@ pytestmark = kit.MARKS
 STRESSORS = {
     "names": "chdir dir dirdeep dirmany filename getdent link mknod rename symlink",
     "attributes": "access chmod chown fstat handle touch utime xattr",
-    "contents": "aio aiol copy-file dentry fpunch hdd iomix mmap msync open readahead seek sendfile splice sync-file",
+    "contents": "aio aiol copy-file dentry hdd iomix mmap msync open readahead seek sendfile splice sync-file",
+    "ranges": "fallocate fpunch fsize",
     "watchers": "dnotify dup fanotify fcntl file-ioctl flock inotify lease locka lockf lockofd",
 }
 
@@ -35,10 +35,8 @@ OPTIONS = {
 SECONDS = (2, 8, 30)
 """More time for those that did not come to their first step: setting thousands of attributes, 2 MiB with O_SYNC."""
 
-FALLOCATE, FIEMAP, FLAGS = "there is no fallocate", "FUSE has no FS_IOC_FIEMAP", "there are no file flags"
+FIEMAP, FLAGS = "FUSE has no FS_IOC_FIEMAP", "there are no file flags"
 LEFT_OUT = {
-    "fallocate": FALLOCATE,
-    "fsize": FALLOCATE,  # what it does instead does not mind the limit that it tests: see below
     "fiemap": FIEMAP,
     "chattr": FLAGS,
     "inode-flags": FLAGS,
@@ -96,10 +94,6 @@ def test_every_stressor_is_used_or_left_out_for_a_reason_that_holds(mount):
     assert known <= {name for group in STRESSORS.values() for name in group.split()} | LEFT_OUT.keys()
     path = mount.path / "file"
     with path.open("w+b") as file:
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
-        assert libc.fallocate(file.fileno(), 0, 0, 4096) == -1
-        assert ctypes.get_errno() == errno.EOPNOTSUPP, FALLOCATE
         assert outcome(fcntl.ioctl, file, FS_IOC_FIEMAP, bytes(32)) == "ENOTSUP", FIEMAP
         assert outcome(fcntl.ioctl, file, FS_IOC_GETFLAGS, bytes(8)) == "ENOTTY", FLAGS
     said = kit.run(sys.executable, "-c", LIMITED, path, cwd=mount.path)
