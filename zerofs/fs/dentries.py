@@ -87,7 +87,7 @@ class Dentries:
         start, stop = dirscan_range(directory, after_cookie)
         found: list[tuple[int, int, bytes]] = []
         for key, value in await self._engine.scan(start, stop, limit):
-            if not isinstance(value, bytes):
+            if type(value) is not bytes:
                 raise CorruptionError(f"dirscan in {directory}: its row holds {type(value).__name__}")
             inode, _, name = decode_dirscan(value)
             found.append((decode_dirscan_cookie(key), inode, name))

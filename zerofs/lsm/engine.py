@@ -25,7 +25,6 @@ from zerofs.lsm.commits import Commits, Missing
 from zerofs.lsm.follower import Follower, State
 from zerofs.lsm.format.manifest import Checkpoint, Manifest
 from zerofs.lsm.format.pointer import Pointer
-from zerofs.lsm.format.rows import POINTER
 from zerofs.lsm.format.trees import CHUNK_PREFIX
 from zerofs.lsm.lookup import Lookup
 from zerofs.lsm.maintenance import Maintenance
@@ -233,7 +232,10 @@ class Engine:
         return await self._steadily(partial(self._scan, start, stop, limit))
 
     async def _scan(self, start: bytes, stop: bytes, limit: int) -> list[tuple[bytes, Value]]:
-        return [(key, _scanned(kind, value)) for key, kind, value in await self._lookup.scan(start, stop, limit)]
+        rows = await self._lookup.scan(start, stop, limit)
+        if start.startswith(CHUNK_PREFIX):
+            return [(key, b"") for key, _, _ in rows]
+        return [(key, value) for key, _, value in rows]  # type: ignore[misc]  # the deletes are gone
 
     async def shareable(self, keys: Sequence[bytes]) -> list[Shared | bytes | None]:
         """What to put under other chunk keys so that they have what these have; None for those that have nothing.
@@ -390,9 +392,3 @@ class Engine:
             "index_cache": self._storage.indexes.statistics(),
             "disk_cache": disk.statistics() if disk is not None else None,
         }
-
-
-def _scanned(kind: int, value: object) -> Value:
-    if kind == POINTER or type(value) is Chunk:
-        return b""
-    return value  # type: ignore[return-value]  # the deletes are gone: bytes or a live value

@@ -148,19 +148,19 @@ def entry_plus(entry: DirectoryEntry, lifetime: tuple[int, int]) -> bytes:
 
     The kernel counts a lookup.
     """
-    name, cookie, (inode, mode, nlink, uid, gid, rdev, size, blocks, atime, mtime, ctime, _) = entry
+    name, cookie, found = entry
+    inode, mode, length = found.inode, found.mode, len(name)
     s, ns = lifetime
-    length = len(name)
-    atime_s, atime_ns = divmod(atime, NS_PER_S)
-    mtime_s, mtime_ns = divmod(mtime, NS_PER_S)
-    ctime_s, ctime_ns = divmod(ctime, NS_PER_S)
-    head = (inode, 0, s, s, ns, ns)
-    attributes = (inode, size, blocks, atime_s, mtime_s, ctime_s, atime_ns, mtime_ns, ctime_ns, mode, nlink, uid, gid)
-    return (
-        p.DIRENT_PLUS.pack(*head, *attributes, rdev, _BLOCK_SIZE, 0, inode, cookie, length, mode >> 12)
-        + name
-        + _PADDING[length % 8]
+    atime_s, atime_ns = divmod(found.atime_ns, NS_PER_S)
+    mtime_s, mtime_ns = divmod(found.mtime_ns, NS_PER_S)
+    ctime_s, ctime_ns = divmod(found.ctime_ns, NS_PER_S)
+    record = p.DIRENT_PLUS.pack(
+        *(inode, 0, s, s, ns, ns),
+        *(inode, found.size_bytes, found.blocks, atime_s, mtime_s, ctime_s, atime_ns, mtime_ns, ctime_ns),
+        *(mode, found.nlink, found.uid, found.gid, found.rdev, _BLOCK_SIZE, 0),
+        *(inode, cookie, length, mode >> 12),
     )
+    return record + name + _PADDING[length % 8]
 
 
 def inode_changed(inode: int) -> bytes:
