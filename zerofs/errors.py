@@ -1,6 +1,6 @@
 """Every error that zerofs raises, each with its exit code and, where one exists, its remedy.
 
-Rooms raise; only `cli` prints and exits. A foreign exception (boto3, OSError, nacl, lsm-db) is translated at the door
+Rooms raise; only `cli` prints and exits. A foreign exception (boto3, OSError, nacl) is translated at the door
 that imports the foreign library. Messages never contain a secret, and say what was wrong, where, and what to do.
 """
 

@@ -290,7 +290,7 @@ def test_a_damaged_disk_cache_is_harmless(lab, store):
     wait_for(lambda: mount.status()["engine"]["disk_cache"]["bytes"] > 40 * 50_000, "a filled disk cache")
     mount.umount()
     damaged = 0
-    for path in mount.cache.rglob("*.cache"):
+    for path in mount.cache.rglob("*.frames"):
         body = bytearray(path.read_bytes())
         for at in range(70_000, len(body), 9_000):
             body[at] ^= 1

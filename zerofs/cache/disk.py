@@ -1,33 +1,31 @@
-"""Sealed frames on the local disk, in lsm-db: exactly the bytes that the store holds, so nothing here is readable.
+"""Sealed frames on the local disk: exactly the bytes that the store holds, so nothing here is readable (decision 0020).
 
-A ring of database files, each a fraction of the budget, because a database does not shrink when keys are deleted: new
-entries go into the newest file, the others are open for reading only, eviction drops the oldest file whole. A lock file
-gives the folder one owner; a second process goes without a disk cache rather than wait.
+A ring of segments, each a fraction of the budget: new frames go to the end of the newest, eviction drops the oldest
+whole. A lock file gives the folder one owner; a second process goes without a disk cache rather than wait.
 
-Entries are not trusted: they are frames, and whoever asked opens them. Files are not trusted either (see `ringfile`). A
-clean close brings them to the disk and writes a record of what they look like; the next owner takes the record away
-first, and deletes unread what is not as it says. After a kill, a crash or a power loss there is no record, hence no
-cache: a file that crashed one process never gets another. A file that gave a damaged entry is abandoned too.
+Entries are not trusted: they are frames, and whoever asked opens them. One that turns out to be damaged goes with its
+segment: who knows what else is damaged. What a killed owner left is taken over like anything else.
 """
 
 import contextlib
 import errno
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 import trio
 
-from zerofs.cache.folders import remove_unused, take_lock
-from zerofs.cache.record import Shape, take_record, write_record
-from zerofs.cache.ringfile import RingFile, memory_is_cleared, unused_path
+from zerofs.cache.folders import CACHE_FILE, remove_unused, take_lock
+from zerofs.cache.segment import Frame, Place, Segment, paths_of
 from zerofs.units import MIB
 from zerofs.world import Lane, World
 
 log = logging.getLogger(__name__)
 
-RING_FILES = 8
+RING_SEGMENTS = 8
 """Eviction drops one eighth of the budget at a time."""
 
 QUEUE_LIMIT_BYTES = 16 * MIB
@@ -36,20 +34,24 @@ QUEUE_LIMIT_BYTES = 16 * MIB
 FREE_SPACE_SHARE = 20
 """The cache takes nothing more when less than one part in so many of the disk is free."""
 
+_SEGMENT = re.compile(r"([0-9]{12})\.frames", re.ASCII)
+
 
 class DiskCache:
-    """One folder of sealed frames. All calls from the trio thread; the databases are used by one thread at a time."""
+    """One folder of sealed frames. All calls from the trio thread."""
 
     def __init__(self, folder: Path, limit_bytes: int, world: World) -> None:
         self._folder = folder
-        self._file_limit = max(limit_bytes // RING_FILES, MIB)
-        self._files_max = max(2, limit_bytes // self._file_limit)
+        self._segment_limit = max(limit_bytes // RING_SEGMENTS, MIB)
+        self._segments_max = max(2, limit_bytes // self._segment_limit)
         self._world = world
-        self._ring: list[RingFile] = []
+        self._ring: list[Segment] = []
+        """Oldest first; the last one may be written to."""
+        self._next_number = 1
         self._lock_fd = -1
-        self._access = trio.Lock()
-        self._queue: dict[bytes, bytes] = {}
+        self._queue: dict[int, Frame] = {}
         self._queued_bytes = 0
+        self._writing: dict[int, Frame] = {}
         self._wanted = trio.Event()
         self.device = -1
         """The disk that the folder is on, while this is open."""
@@ -58,60 +60,82 @@ class DiskCache:
         self.evicted_files = 0
 
     def open(self) -> bool:
-        """Take the folder. False, and no cache, when another process has it, or disk or allocator refuse."""
-        if not memory_is_cleared():
-            log.warning("no disk cache: this C library does not clear memory, so its files would show our own")
-            return False
+        """Take the folder. False, and no cache, when another process has it, or the disk refuses."""
         try:
             self._lock_fd = take_lock(self._folder)
             self._note_use()
             self.device = os.fstat(self._lock_fd).st_dev
-            shapes = take_record(self._folder)
+            names = sorted(os.listdir(self._folder))
         except OSError as error:
             why = "another process uses it" if error.errno == errno.EWOULDBLOCK else error.strerror
             log.warning("no disk cache in %s: %s", self._folder, why)
             self._close_lock()
             return False
-        _delete_others(self._folder, shapes)
-        for name in sorted(shapes):
-            self._ring.append(RingFile(self._folder / name, shapes[name], writable=name == max(shapes)))
-        self._forget_abandoned()
+        numbers = [int(match[1]) for match in map(_SEGMENT.fullmatch, names) if match is not None]
+        self._next_number = max(numbers, default=0) + 1
+        for number in numbers[-self._segments_max :]:
+            with contextlib.suppress(OSError):  # what cannot be opened is deleted with the rest
+                self._ring.append(Segment.load(self._folder, number))
+        self._delete_others(names)
         return True
 
-    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The frame of each key, or None. One thread hop for all of them."""
-        found: list[bytes | None] = [self._queue.get(key) for key in keys]
-        missing = [index for index, value in enumerate(found) if value is None]
-        if missing and self._ring:
-            async with self._access:
-                values = await self._world.offload(
-                    Lane.DISK, _read, list(reversed(self._ring)), [keys[index] for index in missing]
-                )
-            self._forget_abandoned()
-            for index, value in zip(missing, values, strict=True):
-                found[index] = value
-        hits = sum(value is not None for value in found)
+    def _delete_others(self, names: Sequence[str]) -> None:
+        kept = {path.name for segment in self._ring for path in paths_of(self._folder, segment.number)}
+        for name in names:
+            if name not in kept and CACHE_FILE.fullmatch(name):
+                with contextlib.suppress(OSError):
+                    (self._folder / name).unlink()
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[Frame | None]:
+        """The frame of each key, or None. At most one thread hop for each segment that has any of them."""
+        found: list[Frame | None] = [None] * len(keys)
+        wanted: dict[Segment, list[tuple[int, Place]]] = {}
+        for position, key in enumerate(keys):
+            key_hash = _hash(key)
+            found[position] = self._queue.get(key_hash) or self._writing.get(key_hash)
+            if found[position] is None and (holder := self._find(key_hash)) is not None:
+                wanted.setdefault(holder[0], []).append((position, holder[1]))
+        for segment, places in wanted.items():
+            segment.hold()
+            try:
+                frames = await self._world.offload(Lane.DISK, segment.read, [place for _, place in places])
+            finally:
+                segment.let_go()
+            for (position, _), frame in zip(places, frames, strict=True):
+                found[position] = frame
+        hits = sum(frame is not None for frame in found)
         self.hits += hits
         self.misses += len(keys) - hits
         return found
 
-    def put(self, key: bytes, frame: bytes) -> None:
+    def _find(self, key_hash: int) -> tuple[Segment, Place] | None:
+        for segment in reversed(self._ring):
+            place = segment.index.find(key_hash)
+            if place is not None:
+                return segment, place
+        return None
+
+    def put(self, key: bytes, frame: Frame) -> None:
         """Have a frame written in the background; dropped without a word when the queue is full."""
-        if self._lock_fd < 0 or key in self._queue or self._queued_bytes + len(frame) > QUEUE_LIMIT_BYTES:
+        if self._lock_fd < 0 or self._queued_bytes + len(frame) > QUEUE_LIMIT_BYTES:
             return
-        self._queue[key] = frame
-        self._queued_bytes += len(frame)
-        self._wanted.set()
+        key_hash = _hash(key)
+        if key_hash not in self._queue:
+            self._queue[key_hash] = frame
+            self._queued_bytes += len(frame)
+            self._wanted.set()
 
     async def discard(self, key: bytes) -> None:
-        """Forget an entry that turned out to be damaged, with the file that gave it: who knows what else is damaged."""
-        queued = self._queue.pop(key, None)
+        """Forget an entry that turned out to be damaged, with the segment that gave it."""
+        key_hash = _hash(key)
+        queued = self._queue.pop(key_hash, None)
         if queued is not None:
             self._queued_bytes -= len(queued)
             return
-        async with self._access:
-            await self._world.offload(Lane.DISK, _abandon_holder, list(reversed(self._ring)), key)
-        self._forget_abandoned()
+        holder = self._find(key_hash)
+        if holder is not None:
+            log.warning("disk cache in %s: a damaged entry; the file that it is in is given up", self._folder)
+            await self._drop(holder[0])
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write what was put, until cancelled. Begins with deleting the folders of others that nobody uses any more."""
@@ -120,9 +144,11 @@ class DiskCache:
         while True:
             await self._wanted.wait()
             self._wanted = trio.Event()
-            async with self._access:
-                batch, self._queue, self._queued_bytes = self._queue, {}, 0
-                await self._write(batch)
+            self._writing, self._queue, self._queued_bytes = self._queue, {}, 0
+            try:
+                await self._write(list(self._writing.items()))
+            finally:
+                self._writing = {}
 
     async def _remove_unused(self) -> None:
         parent = self._folder.parent
@@ -134,52 +160,52 @@ class DiskCache:
         for name in names:
             log.info("disk cache %s had not been used for a month; deleted", parent / name)
 
-    async def _write(self, batch: Mapping[bytes, bytes]) -> None:
+    async def _write(self, frames: Sequence[tuple[int, Frame]]) -> None:
         try:
-            if not self._ring or not self._ring[-1].writable or self._ring[-1].size_bytes >= self._file_limit:
+            if not self._ring or self._ring[-1].size_bytes >= self._segment_limit:
                 await self._turn_ring()
             newest = self._ring[-1]
-            await self._world.offload(Lane.DISK, newest.write, batch)
-            self._forget_abandoned()
-        except (OSError, MemoryError) as error:
+            newest.hold()
+            try:
+                newest.note(await self._world.offload(Lane.DISK, newest.write, frames))
+            finally:
+                newest.let_go()
+        except OSError as error:
             # A full or failing disk costs the cache, never a request.
             log.warning("disk cache in %s: write failed: %s; going on without it", self._folder, error)
-            ring, self._ring = self._ring, []
-            await self._world.offload(Lane.DISK, _close_files, self._folder, ring)
-            self._close_lock()
+            self.close()
 
     async def _turn_ring(self) -> None:
+        """Raises OSError."""
         disk = os.statvfs(self._folder)
         scarce = disk.f_bavail * FREE_SPACE_SHARE < disk.f_blocks
-        while self._ring and (len(self._ring) >= self._files_max or scarce):
-            oldest = self._ring.pop(0)
-            await self._world.offload(Lane.DISK, oldest.remove)
+        while self._ring and (len(self._ring) >= self._segments_max or scarce):
+            await self._drop(self._ring[0])
             self.evicted_files += 1
             scarce = False
-        number = 1
         if self._ring:
-            number = int(self._ring[-1].path.stem) + 1
-            await self._world.offload(Lane.DISK, self._ring[-1].freeze)
-            self._forget_abandoned()
-        fresh = RingFile(unused_path(self._folder, number), None, writable=True)
-        if fresh.abandoned:
-            raise OSError(errno.EIO, "cannot create a database file")
-        self._ring.append(fresh)
+            full = self._ring[-1]
+            full.index = await self._world.offload(Lane.DISK, full.index.frozen)
+        number, self._next_number = self._next_number, self._next_number + 1
+        self._ring.append(await self._world.offload(Lane.DISK, Segment.create, self._folder, number))
 
-    def _forget_abandoned(self) -> None:
-        self._ring = [ring_file for ring_file in self._ring if not ring_file.abandoned]
+    async def _drop(self, segment: Segment) -> None:
+        if segment in self._ring:
+            self._ring.remove(segment)
+            segment.close()
+            await self._world.offload(Lane.DISK, segment.delete)
 
     def close(self) -> None:
         """Give the folder up. What is cached stays for the next owner."""
-        if self._lock_fd >= 0:
-            _close_files(self._folder, self._ring)
+        for segment in self._ring:
+            segment.close()
         self._ring = []
         self._close_lock()
 
     def statistics(self) -> dict[str, int]:
         """Bytes, files and counters since the start."""
         return {
-            "bytes": sum(ring_file.size_bytes for ring_file in self._ring),
+            "bytes": sum(segment.size_bytes for segment in self._ring),
             "files": len(self._ring),
             "hits": self.hits,
             "misses": self.misses,
@@ -199,32 +225,6 @@ class DiskCache:
         self._lock_fd = -1
 
 
-def _delete_others(folder: Path, shapes: Mapping[str, Shape]) -> None:
-    for path in folder.glob("*.cache*"):
-        if path.name not in shapes:
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def _read(ring: Sequence[RingFile], keys: Sequence[bytes]) -> list[bytes | None]:
-    found: dict[bytes, bytes] = {}
-    for ring_file in ring:
-        missing = [key for key in keys if key not in found]
-        if missing:
-            found |= ring_file.read(missing)
-    return [found.get(key) for key in keys]
-
-
-def _abandon_holder(ring: Sequence[RingFile], key: bytes) -> None:
-    for ring_file in ring:
-        if ring_file.read([key]):
-            ring_file.abandon()
-            return
-
-
-def _close_files(folder: Path, ring: Sequence[RingFile]) -> None:
-    shapes = {ring_file.path.name: ring_file.close() for ring_file in ring}
-    try:
-        write_record(folder, shapes)
-    except OSError as error:
-        log.warning("disk cache in %s: %s; the next mount begins with an empty one", folder, error.strerror)
+def _hash(key: bytes) -> int:
+    """What a key is known by. If two have the same, one of them gets a frame that does not open, and is fetched."""
+    return int.from_bytes(blake2b(key, digest_size=8).digest(), "little")

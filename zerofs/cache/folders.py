@@ -13,7 +13,6 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from zerofs.cache.record import RECORD_NAME
 from zerofs.units import NS_PER_S
 
 LOCK_NAME = "lock"
@@ -23,7 +22,8 @@ UNUSED_NS = 30 * 24 * 3600 * NS_PER_S
 """Long enough for a disk that is plugged in once a month, or nearly."""
 
 _FOLDER = re.compile(r"[0-9a-f]{8}(-ro)?", re.ASCII)
-_CACHE_FILE = re.compile(r"[0-9]{12}\.cache[a-z-]*", re.ASCII)
+CACHE_FILE = re.compile(r"[0-9]{12}\.(frames|index|cache[a-z-]*)|record", re.ASCII)
+"""What this version makes, and what earlier ones made."""
 
 
 def take_lock(folder: Path) -> int:
@@ -80,7 +80,7 @@ def _is_ours(name: str, shape: os.stat_result) -> bool:
         return False
     if name == LOCK_NAME:
         return shape.st_size == 0
-    return name == RECORD_NAME or _CACHE_FILE.fullmatch(name) is not None
+    return CACHE_FILE.fullmatch(name) is not None
 
 
 @contextlib.contextmanager

@@ -207,7 +207,7 @@ class FrameFetcher:
             else:
                 continue  # whoever wants it will be told
             if disk is not None:
-                disk.put(disk_key(name, pointer.offset), bytes(frame))
+                disk.put(disk_key(name, pointer.offset), frame)
 
     async def _fetch_part(self, origin: Origin, name: str, start: int, length: int) -> bytes:
         body = await origin.get_part(name, start, length)

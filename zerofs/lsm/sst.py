@@ -96,7 +96,7 @@ class SstReader:
     def _origin(self, info: SstInfo) -> Origin:
         return self._storage.origins.of(info.sst[0])
 
-    async def _fetch(self, info: SstInfo, offset: int, length: int) -> bytes:
+    async def _fetch(self, info: SstInfo, offset: int, length: int) -> bytes | memoryview:
         storage, name, origin = self._storage, info.name, self._origin(info)
         disk = storage.disk_cache_for(origin)
         if disk is not None:
@@ -109,7 +109,7 @@ class SstReader:
             disk.put(disk_key(name, offset), frame)
         return frame
 
-    async def _open(self, sealer: Sealer, info: SstInfo, offset: int, frame: bytes, limit: int) -> bytes:
+    async def _open(self, sealer: Sealer, info: SstInfo, offset: int, frame: bytes | memoryview, limit: int) -> bytes:
         """Open a frame; one that came damaged from the disk cache is fetched again once."""
         storage = self._storage
         where = place(info.name, offset, self._token(info))
