@@ -22,8 +22,11 @@ from zerofs.units import NS_PER_S
 
 log = logging.getLogger(__name__)
 
-GATHER_SHARE = 0.05
-"""After a group, the next cut waits at most this part of the last append's time for as many waiters."""
+GATHER_SHARE = 0.2
+"""After an append, the next cut waits at most this part of its time for those who were just answered to come back."""
+
+GATHER_LEAST_SHARE = GATHER_SHARE / 16
+"""Half as long each time that they did not come, down to this."""
 
 LOOK_TIMEOUT_S = 5.0
 """How long a read that found an object missing waits for the answer who else may have deleted it."""
@@ -63,6 +66,9 @@ class Syncer:
         self._oldest_in_flight_ns: int | None = None
         self._progress = progress
         self._waiters = 0
+        self._arrivals = 0
+        """How often somebody began to wait."""
+        self._gather_share = GATHER_SHARE
         self._sync_wanted = trio.Event()
         self._flush_wanted = False
         self._frozen_wanted = trio.Event()
@@ -159,7 +165,7 @@ class Syncer:
             await self.fail(error)
 
     async def _cut_once(self) -> None:
-        waiters, started_ns = self._waiters, self._storage.world.monotonic_ns()
+        answered, started_ns = self._waiters, self._storage.world.monotonic_ns()
         freeze = self._worth_freezing()
         if freeze:
             self._flush_wanted = False
@@ -178,8 +184,8 @@ class Syncer:
             self._carried_bytes = 0
             self._frozen_wanted.set()
         self._progress.notify()
-        if waiters > 1:
-            await self._gather(waiters, self._storage.world.monotonic_ns() - started_ns)
+        if answered and (answered > 1 or self._waiters > answered):
+            await self._gather(answered, self._storage.world.monotonic_ns() - started_ns)
 
     def _worth_freezing(self) -> bool:
         if len(self._commits.frozen) >= self._options.frozen_memtables_max:
@@ -204,11 +210,17 @@ class Syncer:
             self._carried_bytes += len(chunk.frame or b"")
             self._storage.keep_decoded(chunk)
 
-    async def _gather(self, waiters: int, append_ns: int) -> None:
-        """Keep a group whole: those that were just answered are about to come back with their next sync."""
-        with trio.move_on_after(GATHER_SHARE * append_ns / NS_PER_S):
-            while self._waiters < waiters:
+    async def _gather(self, answered: int, append_ns: int) -> None:
+        """Make one group of those who were just answered, and may come back at once, and of those who wait already.
+
+        Otherwise each group would wait for the append of the other one, for ever.
+        """
+        enough = self._arrivals + answered
+        with trio.move_on_after(self._gather_share * append_ns / NS_PER_S) as patience:
+            while self._arrivals < enough:
                 await self._progress.wait()
+        share = self._gather_share / 2 if patience.cancelled_caught else GATHER_SHARE
+        self._gather_share = max(share, GATHER_LEAST_SHARE)
 
     async def _flush_first(self) -> None:
         frozen = self._commits.frozen[0]
@@ -224,6 +236,7 @@ class Syncer:
     async def _wait_until(self, condition: Callable[[], bool], what: str) -> None:
         timeout_s = self._options.close_timeout_s if self._closing else self._options.sync_timeout_s
         self._waiters += 1
+        self._arrivals += 1
         self._progress.notify()
         try:
             with trio.move_on_after(timeout_s):

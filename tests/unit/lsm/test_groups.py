@@ -1,0 +1,69 @@
+"""Group commit on a store that is far away: who syncs all the time shares each append with all others who do."""
+
+import random
+
+import pytest
+import trio
+
+from tests.unit.lsm.kit import Bed
+from zerofs.objectstore.decorator import StoreDecorator
+
+LATENCY_S = 0.1
+WRITERS, ROUNDS = 16, 30
+
+
+class FarStore(StoreDecorator):
+    """Each request takes a while."""
+
+    async def _around(self, request, call):
+        await trio.sleep(LATENCY_S)
+        return await call()
+
+
+@pytest.fixture
+async def bed(tmp_path):
+    bed = Bed(tmp_path)
+    await bed.create()
+    return bed
+
+
+async def write_and_sync(engine, writer, starts_at_s, pause_s, chance, took):
+    await trio.sleep(starts_at_s)
+    for number in range(ROUNDS):
+        engine.commit([(b"meta%d" % writer, b"%d" % number)])
+        begun = trio.current_time()
+        await engine.sync()
+        took.append(trio.current_time() - begun)
+        await trio.sleep(chance.random() * pause_s)
+
+
+async def run(bed, starts_at, pause_s):
+    """(appends, seconds, the longest sync) of all writers."""
+    chance, took = random.Random(1), []
+    async with bed.open(store=FarStore(bed.store)) as engine:
+        before, begun = len(bed.trace), trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for writer, starts_at_s in enumerate(starts_at):
+                nursery.start_soon(write_and_sync, engine, writer, starts_at_s, pause_s, chance, took)
+        return len(bed.trace) - before, trio.current_time() - begun, max(took)
+
+
+async def test_two_groups_become_one(bed, autojump_clock):
+    half = WRITERS // 2
+    starts_at = [0.0] * half + [LATENCY_S / 2] * half
+    requests, seconds, longest_s = await run(bed, starts_at, LATENCY_S / 10)
+    assert requests < 1.2 * ROUNDS, "not one append for each half"
+    assert seconds < 1.3 * ROUNDS * LATENCY_S
+    assert longest_s < 2.5 * LATENCY_S
+
+
+async def test_nobody_is_waited_for_who_does_not_come_back(bed, autojump_clock):
+    """Writers that pause for longer than an append: the wait for them gets short, and costs next to nothing."""
+    _, _, longest_s = await run(bed, [LATENCY_S / 3 * writer for writer in range(4)], 5 * LATENCY_S)
+    assert longest_s < 2.5 * LATENCY_S
+
+
+async def test_one_writer_waits_for_nobody(bed, autojump_clock):
+    requests, seconds, _ = await run(bed, [0.0], 0.0)
+    assert requests == ROUNDS
+    assert seconds < 1.01 * ROUNDS * LATENCY_S
