@@ -302,7 +302,7 @@ async def _open_caches(
             finally:
                 nursery.cancel_scope.cancel()
     finally:
-        # Only now: until `run` has ended, a thread may be at work in the databases.
+        # Only now: until `run` has ended, a thread may be at work in its files.
         cache.close()
 
 

@@ -56,7 +56,7 @@ class World:
         return os.urandom(size)
 
     async def offload(self, lane: Lane, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
-        """Run a blocking function in a thread of its lane; takes bytes, returns bytes, touches no shared object.
+        """Run a blocking function in a thread of its lane. It touches nothing that anybody changes meanwhile.
 
         A round trip costs about 80 µs, so hand over at least 256 KiB of work. Not cancellable: a caller that is
         cancelled still waits for the thread, because an abandoned store call would have an unknown outcome.

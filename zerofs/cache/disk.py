@@ -19,7 +19,7 @@ from pathlib import Path
 import trio
 
 from zerofs.cache.folders import CACHE_FILE, remove_unused, take_lock
-from zerofs.cache.segment import Frame, Place, Segment, paths_of
+from zerofs.cache.segment import ENTRIES_MAX, FRAME_MAX_BYTES, Frame, Place, Segment, paths_of
 from zerofs.units import MIB
 from zerofs.world import Lane, World
 
@@ -32,7 +32,7 @@ QUEUE_LIMIT_BYTES = 16 * MIB
 """Bytes waiting to be written; what comes on top is not cached."""
 
 FREE_SPACE_SHARE = 20
-"""The cache takes nothing more when less than one part in so many of the disk is free."""
+"""When less than one part in so many of the disk is free, the oldest segment goes before a new one begins."""
 
 _SEGMENT = re.compile(r"([0-9]{12})\.frames", re.ASCII)
 
@@ -42,6 +42,7 @@ class DiskCache:
 
     def __init__(self, folder: Path, limit_bytes: int, world: World) -> None:
         self._folder = folder
+        self._limit_bytes = limit_bytes
         self._segment_limit = max(limit_bytes // RING_SEGMENTS, MIB)
         self._segments_max = max(2, limit_bytes // self._segment_limit)
         self._world = world
@@ -52,6 +53,8 @@ class DiskCache:
         self._queue: dict[int, Frame] = {}
         self._queued_bytes = 0
         self._writing: dict[int, Frame] = {}
+        self._discarded: set[int] = set()
+        """What was discarded while it was being written."""
         self._wanted = trio.Event()
         self.device = -1
         """The disk that the folder is on, while this is open."""
@@ -73,11 +76,20 @@ class DiskCache:
             return False
         numbers = [int(match[1]) for match in map(_SEGMENT.fullmatch, names) if match is not None]
         self._next_number = max(numbers, default=0) + 1
-        for number in numbers[-self._segments_max :]:
-            with contextlib.suppress(OSError):  # what cannot be opened is deleted with the rest
-                self._ring.append(Segment.load(self._folder, number))
+        self._load(numbers)
         self._delete_others(names)
         return True
+
+    def _load(self, numbers: Sequence[int]) -> None:
+        """Take over what the budget, which may have become smaller, has room for, newest first."""
+        room_bytes = self._limit_bytes + FRAME_MAX_BYTES
+        for number in reversed(numbers):
+            with contextlib.suppress(OSError, MemoryError):  # what cannot be taken over is deleted with the rest
+                segment = Segment.load(self._folder, number, room_bytes)
+                room_bytes -= segment.size_bytes
+                self._ring.insert(0, segment)
+            if len(self._ring) == self._segments_max:
+                break
 
     def _delete_others(self, names: Sequence[str]) -> None:
         kept = {path.name for segment in self._ring for path in paths_of(self._folder, segment.number)}
@@ -95,14 +107,14 @@ class DiskCache:
             found[position] = self._queue.get(key_hash) or self._writing.get(key_hash)
             if found[position] is None and (holder := self._find(key_hash)) is not None:
                 wanted.setdefault(holder[0], []).append((position, holder[1]))
-        for segment, places in wanted.items():
-            segment.hold()
-            try:
+        with contextlib.ExitStack() as held:
+            for segment in wanted:  # all of them before the first wait, in which the ring may turn
+                segment.hold()
+                held.callback(segment.let_go)
+            for segment, places in wanted.items():
                 frames = await self._world.offload(Lane.DISK, segment.read, [place for _, place in places])
-            finally:
-                segment.let_go()
-            for (position, _), frame in zip(places, frames, strict=True):
-                found[position] = frame
+                for (position, _), frame in zip(places, frames, strict=True):
+                    found[position] = frame
         hits = sum(frame is not None for frame in found)
         self.hits += hits
         self.misses += len(keys) - hits
@@ -115,12 +127,17 @@ class DiskCache:
                 return segment, place
         return None
 
+    def has(self, key: bytes) -> bool:
+        """Whether there is an entry, which may be damaged."""
+        key_hash = _hash(key)
+        return key_hash in self._queue or key_hash in self._writing or self._find(key_hash) is not None
+
     def put(self, key: bytes, frame: Frame) -> None:
-        """Have a frame written in the background; dropped without a word when the queue is full."""
+        """Have a frame written in the background, in place of what there is; dropped when the queue is full."""
         if self._lock_fd < 0 or self._queued_bytes + len(frame) > QUEUE_LIMIT_BYTES:
             return
         key_hash = _hash(key)
-        if key_hash not in self._queue:
+        if key_hash not in self._queue and key_hash not in self._writing:
             self._queue[key_hash] = frame
             self._queued_bytes += len(frame)
             self._wanted.set()
@@ -132,6 +149,8 @@ class DiskCache:
         if queued is not None:
             self._queued_bytes -= len(queued)
             return
+        if key_hash in self._writing:
+            self._discarded.add(key_hash)
         holder = self._find(key_hash)
         if holder is not None:
             log.warning("disk cache in %s: a damaged entry; the file that it is in is given up", self._folder)
@@ -149,6 +168,7 @@ class DiskCache:
                 await self._write(list(self._writing.items()))
             finally:
                 self._writing = {}
+                self._discarded = set()
 
     async def _remove_unused(self) -> None:
         parent = self._folder.parent
@@ -162,18 +182,35 @@ class DiskCache:
 
     async def _write(self, frames: Sequence[tuple[int, Frame]]) -> None:
         try:
-            if not self._ring or self._ring[-1].size_bytes >= self._segment_limit:
-                await self._turn_ring()
-            newest = self._ring[-1]
-            newest.hold()
-            try:
-                newest.note(await self._world.offload(Lane.DISK, newest.write, frames))
-            finally:
-                newest.let_go()
-        except OSError as error:
+            while frames:
+                if not self._ring or self._is_full(self._ring[-1]):
+                    await self._turn_ring()
+                newest = self._ring[-1]
+                count = self._how_many_fit(newest, frames)
+                newest.hold()
+                try:
+                    entries = await self._world.offload(Lane.DISK, newest.write, frames[:count])
+                    newest.note(entries, self._discarded)
+                finally:
+                    newest.let_go()
+                frames = frames[count:]
+        except (OSError, MemoryError) as error:
             # A full or failing disk costs the cache, never a request.
             log.warning("disk cache in %s: write failed: %s; going on without it", self._folder, error)
             self.close()
+
+    def _is_full(self, segment: Segment) -> bool:
+        return segment.size_bytes >= self._segment_limit or len(segment.index) >= ENTRIES_MAX
+
+    def _how_many_fit(self, segment: Segment, frames: Sequence[tuple[int, Frame]]) -> int:
+        """At least one into a segment that is not full."""
+        size_bytes, count = segment.size_bytes, 0
+        for _, frame in frames[: ENTRIES_MAX - len(segment.index)]:
+            if size_bytes >= self._segment_limit:
+                break
+            size_bytes += len(frame)
+            count += 1
+        return count
 
     async def _turn_ring(self) -> None:
         """Raises OSError."""
@@ -193,7 +230,8 @@ class DiskCache:
         if segment in self._ring:
             self._ring.remove(segment)
             segment.close()
-            await self._world.offload(Lane.DISK, segment.delete)
+            with trio.CancelScope(shield=True):  # else its files would stay, outside ring and budget
+                await self._world.offload(Lane.DISK, segment.delete)
 
     def close(self) -> None:
         """Give the folder up. What is cached stays for the next owner."""

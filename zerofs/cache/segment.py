@@ -16,7 +16,7 @@ import os
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -34,6 +34,12 @@ _OPENING = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 Place = tuple[int, int]
 """Offset and length of a frame."""
+
+ENTRIES_MAX = 1 << 17
+"""Of a segment, so that small frames do not make its index large: 3 MB sorted, 20 MB while it is written to."""
+
+FRAME_MAX_BYTES = 32 << 20
+"""No frame is larger. An index that says so is not ours."""
 
 
 class Index:
@@ -58,16 +64,19 @@ class Index:
                 place = self._offsets[at], self._lengths[at]
         return place
 
+    def __len__(self) -> int:
+        return len(self._hashes) + len(self._recent)
+
     def frozen(self) -> "Index":
         """The same, in less memory, for one to which nothing will be added. May be called in a thread."""
-        words = array("Q")
-        for columns in (zip(self._hashes, self._offsets, self._lengths, strict=True), self._entries()):
-            for entry in columns:
-                words.extend(entry)
-        return Index(words)
-
-    def _entries(self) -> Iterator[tuple[int, int, int]]:
-        return ((key_hash, *place) for key_hash, place in self._recent.items())
+        places = self._recent.values()
+        index = Index()
+        index._sort(
+            self._hashes + array("Q", self._recent),
+            self._offsets + array("Q", [offset for offset, _ in places]),
+            self._lengths + array("Q", [length for _, length in places]),
+        )
+        return index
 
     def _sort(self, hashes: "array[int]", offsets: "array[int]", lengths: "array[int]") -> None:
         order = sorted(range(len(hashes)), key=hashes.__getitem__)  # stable: of equal ones the last stays the last
@@ -97,12 +106,17 @@ class Segment:
         return cls(folder, number, *_open_both(paths_of(folder, number), _OPENING | os.O_CREAT | os.O_EXCL))
 
     @classmethod
-    def load(cls, folder: Path, number: int) -> Self:
-        """One that an earlier owner left; a part of an entry at the end is forgotten. Blocks. Raises OSError."""
+    def load(cls, folder: Path, number: int, limit_bytes: int) -> Self:
+        """One that an earlier owner left; a part of an entry at the end is forgotten. Blocks.
+
+        Raises OSError, also when it is larger than any of ours.
+        """
         segment = cls(folder, number, *_open_both(paths_of(folder, number), _OPENING))
         try:
             segment.size_bytes = os.fstat(segment._frames).st_size
-            data = _read_all(segment._index_file, limit=segment.size_bytes)
+            if segment.size_bytes > limit_bytes:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            data = _read_all(segment._index_file, limit_bytes=2 * ENTRIES_MAX * _ENTRY_SIZE)
             words = array("Q")
             words.frombytes(data[: len(data) - len(data) % _ENTRY_SIZE])
             if sys.byteorder == "big":
@@ -127,9 +141,9 @@ class Segment:
         _write_all(self._index_file, [words.tobytes()], self._index_size)
         return entries
 
-    def note(self, entries: Sequence[tuple[int, int, int]]) -> None:
-        """These were written."""
-        self.index.add(entries)
+    def note(self, entries: Sequence[tuple[int, int, int]], without: Container[int] = ()) -> None:
+        """These were written; those of the hashes `without` are of no use any more."""
+        self.index.add([entry for entry in entries if entry[0] not in without])
         self.size_bytes += sum(length for _, _, length in entries)
         self._index_size += _ENTRY_SIZE * len(entries)
 
@@ -139,17 +153,18 @@ class Segment:
         for offset, length in places:
             data = None
             with contextlib.suppress(OSError, OverflowError, MemoryError):  # an index may say anything
-                if offset + length <= self.size_bytes:
+                if length <= FRAME_MAX_BYTES:
                     data = os.pread(self._frames, length, offset)
             found.append(data if data is not None and len(data) == length else None)
         return found
 
     def hold(self) -> None:
-        """A thread is going to read."""
+        """Threads are going to read or write, until `let_go`: the files stay open. Not for one that is closed."""
+        assert not self._closed, "its descriptors may be somebody else's by now"
         self._readers += 1
 
     def let_go(self) -> None:
-        """It has read."""
+        """They are done."""
         self._readers -= 1
         if self._closed and not self._readers:
             self._close_files()
@@ -168,8 +183,10 @@ class Segment:
                 path.unlink()
 
     def _close_files(self) -> None:
-        os.close(self._frames)
-        os.close(self._index_file)
+        for descriptor in (self._frames, self._index_file):
+            with contextlib.suppress(OSError):  # a disk that fails costs the cache, never a request
+                os.close(descriptor)
+        self._frames = self._index_file = -1
 
 
 def paths_of(folder: Path, number: int) -> tuple[Path, Path]:
@@ -186,10 +203,10 @@ def _open_both(paths: tuple[Path, Path], flags: int) -> tuple[int, int]:
         raise
 
 
-def _read_all(descriptor: int, limit: int) -> bytes:
-    """A whole index, which is never as large as the frames. Raises OSError."""
-    if os.fstat(descriptor).st_size > limit:
-        raise OSError(errno.EINVAL, "not an index")
+def _read_all(descriptor: int, limit_bytes: int) -> bytes:
+    """A whole file. Raises OSError, also for one that is larger than that."""
+    if os.fstat(descriptor).st_size > limit_bytes:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     pieces, at = [], 0
     while piece := os.pread(descriptor, 1 << 24, at):
         pieces.append(piece)
@@ -198,6 +215,7 @@ def _read_all(descriptor: int, limit: int) -> bytes:
 
 
 def _write_all(descriptor: int, pieces: Sequence[Frame], at: int) -> None:
+    """Write all of the pieces from `at` on, whatever part of them the kernel takes at a time. Raises OSError."""
     first, rest = 0, list(pieces)
     while first < len(rest):
         stop, size = first, 0

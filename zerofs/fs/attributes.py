@@ -104,7 +104,7 @@ def attributes_of(node: Inode) -> Attributes:
     size = node.size
     blocks = blocks_of(node)
     if not size and not node.is_regular:
-        size = _DIRECTORY_SIZE if blocks else len(node.content)
+        size = _DIRECTORY_SIZE if node.is_directory else len(node.content)
     return Attributes(
         node.number,
         node.mode,

@@ -14,7 +14,7 @@ from typing import final
 from zerofs.lsm.format.pointer import IN_SST, Pointer
 
 Text = bytes | memoryview
-"""The data of a chunk; a view is into memory that the engine has lent (`Engine.lend`)."""
+"""The data of a chunk; a view is into memory that the engine has lent (`Engine.lend`), or into what was opened."""
 
 Frame = bytes | memoryview
 """A sealed chunk; some stay where they were made, or in what they were fetched with."""

@@ -113,7 +113,7 @@ class ChunkReader:
             return source.data
         return self._storage.chunks.peek(source.nonce) if source is not None else None
 
-    async def _read_missing(self, wanted: dict[int, _Sealed], near: Near | None, unasked: bool) -> dict[int, bytes]:
+    async def _read_missing(self, wanted: dict[int, _Sealed], near: Near | None, unasked: bool) -> dict[int, Text]:
         """Fetch and open the chunks; they are in memory then. What needs no store does not wait for what does."""
         with self._fetching(wanted, unasked):
             frames = {position: it.frame for position, it in wanted.items() if it.frame is not None}
@@ -142,7 +142,7 @@ class ChunkReader:
                     del self._coming[it.nonce]
             fetch.done.set()
 
-    async def _open_all(self, wanted: dict[int, _Sealed], frames: dict[int, Frame], unasked: bool) -> dict[int, bytes]:
+    async def _open_all(self, wanted: dict[int, _Sealed], frames: dict[int, Frame], unasked: bool) -> dict[int, Text]:
         positions = list(frames)
         sealed = [frames[position] for position in positions]
         try:
@@ -163,12 +163,12 @@ class ChunkReader:
         """What opens a frame that was fetched; one that was in memory is our own."""
         return self._storage.sealers.chunk if wanted.frame is not None else origin_of(self._storage, wanted.place).chunk
 
-    async def _open_frames(self, sealers: Sequence[Sealer], frames: Sequence[Frame]) -> list[bytes]:
+    async def _open_frames(self, sealers: Sequence[Sealer], frames: Sequence[Frame]) -> list[Text]:
         if sum(map(len, frames)) >= OFFLOAD_FROM_BYTES:
             return await self._storage.world.offload(Lane.CPU, open_chunks, sealers, frames)
         return open_chunks(sealers, frames)
 
-    async def _open_or_refetch(self, frame: Frame, wanted: _Sealed) -> bytes:
+    async def _open_or_refetch(self, frame: Frame, wanted: _Sealed) -> Text:
         """One frame at a time, after one of a batch did not open: find out which, and ask the store again.
 
         A frame that was in memory came with the WAL object that its pointer names: that was read from the store itself.

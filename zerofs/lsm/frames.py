@@ -192,6 +192,8 @@ class FrameFetcher:
             async with limit:
                 body = await self._fetch_part(origin, name, span.start, span.stop - span.start)
         view = memoryview(body)
+        # A view keeps the whole body while it waits to be written.
+        is_dense = 2 * sum(pointer.length for _, pointer in span.wanted) >= len(body)
         disk = storage.disk_cache_for(origin)
         for position, pointer in span.wanted:
             start = pointer.offset - span.start
@@ -206,8 +208,11 @@ class FrameFetcher:
                 raise CorruptionError(f"{where}: not the frame that its pointer row names")
             else:
                 continue  # whoever wants it will be told
-            if disk is not None:
-                disk.put(disk_key(name, pointer.offset), frame)
+            if disk is None:
+                continue
+            key = disk_key(name, pointer.offset)
+            if position >= 0 or not disk.has(key):
+                disk.put(key, frame if is_dense else bytes(frame))
 
     async def _fetch_part(self, origin: Origin, name: str, start: int, length: int) -> bytes:
         body = await origin.get_part(name, start, length)

@@ -26,7 +26,7 @@ from zerofs.errors import (
     UnavailableError,
 )
 from zerofs.ids import PUT_ID_SIZE
-from zerofs.lsm.chunk import Chunk
+from zerofs.lsm.chunk import Chunk, Text
 from zerofs.lsm.format.names import FLOOR_NAME, SstId
 from zerofs.lsm.format.rows import Rows
 from zerofs.lsm.format.sst import SstIndex
@@ -107,7 +107,7 @@ class Storage:
         )
         self.origins = origins or Origins(own, world, open_source)
         """Where SSTs lie, and what opens them: to be asked by whoever reads one."""
-        self.chunks: MemoryCache[bytes, bytes] = MemoryCache(cache_memory_bytes * 8 // 10)
+        self.chunks: MemoryCache[bytes, Text] = MemoryCache(cache_memory_bytes * 8 // 10)
         """Opened chunks by nonce: valid wherever the frame moves."""
         self.blocks: MemoryCache[tuple[SstId, int], Rows] = MemoryCache(cache_memory_bytes // 20)
         """Decoded meta blocks by SST and number."""

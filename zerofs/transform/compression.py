@@ -108,8 +108,8 @@ def _sample_shrinks(data: BytesLike) -> bool:
     return len(_contexts.compressor(1).compress(sample)) < len(sample) * 31 // 32
 
 
-def decompress(codec: int, data: BytesLike, limit: int) -> bytes:
-    """The bytes that were compressed.
+def decompress(codec: int, data: bytes | memoryview, limit: int) -> bytes | memoryview:
+    """The bytes that were compressed; `data` itself where they were not.
 
     Raises:
         CorruptionError: unknown codec; size missing, above `limit`, or untrue; bytes malformed or left over.
@@ -120,7 +120,7 @@ def decompress(codec: int, data: BytesLike, limit: int) -> bytes:
         return _unpack_lz4(data, limit)
     if codec == Codec.NONE:
         _check_size(len(data), limit)
-        return bytes(data)
+        return data
     raise CorruptionError(f"unknown codec {codec}: written by a newer zerofs?")
 
 

@@ -121,7 +121,12 @@ class Sealer:
         return size
 
     def open(self, frame: BytesLike, place: bytes, limit: int) -> bytes:
-        """The text of `frame`, at most `limit` bytes.
+        """As `open_text`, as bytes of its own."""
+        text = self.open_text(frame, place, limit)
+        return text if isinstance(text, bytes) else bytes(text)
+
+    def open_text(self, frame: BytesLike, place: bytes, limit: int) -> bytes | memoryview:
+        """The text of `frame`, at most `limit` bytes; a view where it stands behind its codec byte in what was opened.
 
         Raises:
             CorruptionError: cut, altered, of another volume, kind or place, sealed under a generation that is not in

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 
 import pytest
 import trio
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 
 from zerofs.cache import disk
 from zerofs.cache.disk import DiskCache
-from zerofs.cache.segment import Index, Segment
+from zerofs.cache.segment import Index, Segment, paths_of
 from zerofs.testing.world import SimWorld
 from zerofs.units import MIB
+from zerofs.world import World
 
 
 async def _written(cache, nursery) -> None:
@@ -250,6 +252,135 @@ async def test_readers_keep_a_file_that_is_evicted_under_them(folder, autojump_c
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(segment._frames)
     cache.close()
+
+
+async def test_the_ring_may_turn_while_segments_are_read(folder, monkeypatch):
+    """Descriptors that are closed while somebody waits for his turn would be those of the next files."""
+    numbers = range(300)
+    await filled(folder, numbers, 8 * MIB)
+    cache = DiskCache(folder, 8 * MIB, World())
+    assert cache.open()
+    oldest, newest = cache._ring[0], cache._ring[-1]
+    keys = [
+        next(key for key in (b"k%d" % number for number in reversed(numbers)) if segment.index.find(disk._hash(key)))
+        for segment in (newest, oldest)
+    ]
+    read, may_read, is_reading = Segment.read, threading.Event(), trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def slowly(self, places):
+        if self is newest:
+            token.run_sync_soon(is_reading.set)
+            may_read.wait(10)
+        return read(self, places)
+
+    monkeypatch.setattr(Segment, "read", slowly)
+    got = []
+
+    async def get():
+        got.extend(await cache.get_many(keys))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(get)
+        await is_reading.wait()
+        await cache._drop(oldest)
+        await cache._turn_ring()
+        theirs = os.open(folder / "somebody else's", os.O_RDWR | os.O_CREAT)
+        may_read.set()
+        while not got:
+            await trio.sleep(0.01)
+        assert all(frame is not None for frame in got)
+        os.fstat(theirs)
+        for segment in cache._ring:
+            assert os.fstat(segment._frames).st_ino == os.stat(paths_of(folder, segment.number)[0]).st_ino
+        nursery.start_soon(cache.run)
+        cache.put(b"later", frame(1))
+        while cache._queue or cache._writing:
+            await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert await cache.get_many([b"later"]) == [frame(1)]
+    assert os.fstat(theirs).st_size == 0
+    os.close(theirs)
+    cache.close()
+
+
+async def test_a_disk_that_fails_at_closing_costs_the_cache(folder, autojump_clock, monkeypatch):
+    await filled(folder, range(50))
+    cache = DiskCache(folder, 64 * MIB, SimWorld())
+    assert cache.open()
+    close, segment = os.close, cache._ring[0]
+
+    def failing(descriptor):
+        close(descriptor)
+        if descriptor in descriptors:
+            raise OSError(5, "Input/output error")
+
+    descriptors = {segment._frames, segment._index_file}
+    monkeypatch.setattr(os, "close", failing)
+    await cache.discard(b"k7")
+    assert await cache.get_many([b"k7"]) == [None]
+    cache.close()
+
+
+async def test_a_smaller_budget_is_kept(folder, autojump_clock, monkeypatch):
+    await filled(folder, range(1500), 64 * MIB)
+    monkeypatch.setattr(disk, "FRAME_MAX_BYTES", 32_000)
+    cache = DiskCache(folder, 16 * MIB, SimWorld())
+    assert cache.open()
+    assert 0 < cache.statistics()["bytes"] <= 17 * MIB
+    cache.close()
+    assert sum(path.stat().st_size for path in folder.glob("*.frames")) <= 17 * MIB
+
+
+async def test_what_is_discarded_while_it_is_written_is_not_found(folder, monkeypatch):
+    cache = DiskCache(folder, 64 * MIB, World())
+    assert cache.open()
+    write, may_write, is_writing = Segment.write, threading.Event(), trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def slowly(self, frames):
+        token.run_sync_soon(is_writing.set)
+        may_write.wait(10)
+        return write(self, frames)
+
+    monkeypatch.setattr(Segment, "write", slowly)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cache.run)
+        cache.put(b"good", frame(1))
+        cache.put(b"bad", frame(2))
+        await is_writing.wait()
+        await cache.discard(b"bad")
+        may_write.set()
+        while cache._writing:
+            await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert await cache.get_many([b"good", b"bad"]) == [frame(1), None]
+    cache.close()
+
+
+async def test_what_is_put_again_replaces_what_was_there(folder, autojump_clock):
+    await filled(folder, range(50))
+    cache = DiskCache(folder, 64 * MIB, SimWorld())
+    assert cache.open()
+    assert cache.has(b"k7")
+    assert not cache.has(b"none")
+    async with trio.open_nursery() as nursery:
+        cache.put(b"k7", frame(1007))
+        cache.put(b"none", frame(1))
+        assert cache.has(b"none")
+        await _written(cache, nursery)
+        nursery.cancel_scope.cancel()
+    assert await cache.get_many([b"k7"]) == [frame(1007)]
+    cache.close()
+    assert await found(folder, 7) == frame(1007)
+
+
+async def test_many_small_frames_turn_the_ring_too(folder, autojump_clock, monkeypatch):
+    monkeypatch.setattr(disk, "ENTRIES_MAX", 10)
+    await filled(folder, range(25))
+    assert len(list(folder.glob("*.frames"))) == 3
+    assert await found(folder, 0) == frame(0)
+    assert await found(folder, 24) == frame(24)
 
 
 def iter_hashes(keys):

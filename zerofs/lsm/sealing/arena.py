@@ -30,6 +30,9 @@ from zerofs.lsm.chunk import Text
 from zerofs.transform.frame import CLEAR_SIZE, CODEC_SIZE, FRAME_OVERHEAD, Sealer, clear_part
 from zerofs.units import CHUNK_SIZE, KIB, MIB
 
+LAYOUT = 2
+"""Counts changes of what stands above."""
+
 SLOT_SIZE = 2 * MIB + 256 * KIB
 """A batch of 2 MiB and one more chunk, as texts or as frames, and 224 KiB for everything else."""
 

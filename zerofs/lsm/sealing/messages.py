@@ -1,6 +1,6 @@
 """What a mount and its sealing process say to each other: one packet a message, both of one version of zerofs.
 
-    hello    version and size of a slot      the child
+    hello    version, layout, size of a slot  the child
     setup    volume id (16) ‖ key id (u32) ‖ key (32) ‖ compression as in the settings
     ready    a zero byte                     the child
     batch    slot of texts (u32) ‖ slot of frames (u32) ‖ number of chunks (u32)
@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from zerofs import __version__
 from zerofs.crypto.aead import KEY_SIZE
 from zerofs.ids import VOLUME_ID_SIZE, KeyId
-from zerofs.lsm.sealing.arena import SLOT_SIZE
+from zerofs.lsm.sealing.arena import LAYOUT, SLOT_SIZE
 from zerofs.transform.compression import Compression
 
 PACKET_MAX = 4096
 """Longer than any message."""
 
-HELLO = f"zerofs {__version__} {SLOT_SIZE}".encode()
+HELLO = f"zerofs {__version__} {LAYOUT} {SLOT_SIZE}".encode()
 """Differs where a newer package was installed under a mount: it might lay slots out in another way."""
 
 READY = b"\0"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zerofs.lsm.chunk import Text
+from zerofs.lsm.chunk import Frame, Text
 from zerofs.lsm.format.bloom import build_bloom
 from zerofs.lsm.format.header import HEADER_SIZE
 from zerofs.lsm.format.pointer import NONCE_SIZE
@@ -23,9 +23,9 @@ def seal_chunks(sealer: Sealer, texts: Sequence[Text], nonces: bytes) -> list[by
     ]
 
 
-def open_chunks(sealers: Sequence[Sealer], frames: Sequence[bytes | memoryview]) -> list[bytes]:
+def open_chunks(sealers: Sequence[Sealer], frames: Sequence[Frame]) -> list[Text]:
     """The chunks in the frames, each with its sealer. Raises CorruptionError for a frame that does not open."""
-    return [sealer.open(frame, b"", CHUNK_SIZE) for sealer, frame in zip(sealers, frames, strict=True)]
+    return [sealer.open_text(frame, b"", CHUNK_SIZE) for sealer, frame in zip(sealers, frames, strict=True)]
 
 
 SstSealers = tuple[Sealer, Sealer]

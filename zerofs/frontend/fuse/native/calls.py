@@ -338,7 +338,7 @@ class Calls:
     def _add(self, records: list[bytes], entries: Sequence[DirectoryEntry], room: int, plus: bool) -> tuple[int, int]:
         """Add what fits: how many went in, and the room that is left. The lookups of the others are taken back."""
         sent = 0
-        lifetime = replies.split(self._lifetime())
+        lifetime = replies.seconds_and_ns(self._lifetime())
         for found in entries:
             if plus:
                 record = replies.entry_plus(found, lifetime)

@@ -50,7 +50,7 @@ def _attributes(found: Attributes) -> bytes:
     )
 
 
-def split(lifetime_s: float) -> tuple[int, int]:
+def seconds_and_ns(lifetime_s: float) -> tuple[int, int]:
     """In seconds and nanoseconds."""
     seconds, rest = divmod(lifetime_s, 1)
     return int(seconds), int(rest * NS_PER_S)
@@ -58,25 +58,25 @@ def split(lifetime_s: float) -> tuple[int, int]:
 
 def entry(found: Attributes, lifetime_s: float) -> bytes:
     """A name that leads to an inode, both to be believed for `lifetime_s`. The kernel counts a lookup."""
-    s, ns = split(lifetime_s)
+    s, ns = seconds_and_ns(lifetime_s)
     return p.ENTRY_HEAD.pack(found.inode, 0, s, s, ns, ns) + _attributes(found)
 
 
 def absent(lifetime_s: float) -> bytes:
     """A name that leads nowhere, to be believed for `lifetime_s`."""
-    s, ns = split(lifetime_s)
+    s, ns = seconds_and_ns(lifetime_s)
     return p.ENTRY_HEAD.pack(0, 0, s, 0, ns, 0) + bytes(p.ATTR.size)
 
 
 def attributes(found: Attributes, lifetime_s: float) -> bytes:
     """The answer to GETATTR and SETATTR."""
-    return p.ATTR_HEAD.pack(*split(lifetime_s), 0) + _attributes(found)
+    return p.ATTR_HEAD.pack(*seconds_and_ns(lifetime_s), 0) + _attributes(found)
 
 
 def extended_attributes(found: Attributes, lifetime_s: float) -> bytes:
     """The answer to STATX: with the time of birth."""
     times = (part for time_ns in _statx_times(found) for part in divmod(time_ns, NS_PER_S))
-    return p.STATX_HEAD.pack(*split(lifetime_s), 0) + p.STATX_OUT.pack(
+    return p.STATX_HEAD.pack(*seconds_and_ns(lifetime_s), 0) + p.STATX_OUT.pack(
         _STATX_ALL,
         _BLOCK_SIZE,
         0,
@@ -143,12 +143,12 @@ def plain_entry_plus(name: bytes, inode: int, cookie: int, mode: int) -> bytes:
     return bytes(p.ENTRY_HEAD.size + p.ATTR.size) + directory_entry(name, inode, cookie, mode)
 
 
-def entry_plus(entry: DirectoryEntry, lifetime: tuple[int, int]) -> bytes:
+def entry_plus(listed: DirectoryEntry, lifetime: tuple[int, int]) -> bytes:
     """One record of READDIRPLUS, written out because there are many. `lifetime`: in seconds and nanoseconds.
 
     The kernel counts a lookup.
     """
-    name, cookie, found = entry
+    name, cookie, found = listed
     inode, mode, length = found.inode, found.mode, len(name)
     s, ns = lifetime
     atime_s, atime_ns = divmod(found.atime_ns, NS_PER_S)

@@ -151,8 +151,7 @@ class Server:
         unique = 0
         with trio.CancelScope() as scope:
             while True:
-                buffer = self._buffer()
-                size = await self._next(buffer)
+                buffer, size = await self._next()
                 if not size:
                     self._end()
                     return
@@ -160,7 +159,7 @@ class Server:
                 if header is None:
                     self._keep(buffer)
                     continue
-                is_long = size > _SHORT and header.opcode == Opcode.WRITE  # all else is copied when it is decoded
+                is_long = _is_long(header, size)
                 work = self._answered(header, body)
                 try:
                     trap = work.send(None)
@@ -203,7 +202,7 @@ class Server:
             self._report("the header of a request", error)
             return None, message
         body = message[p.IN_HEADER.size :]
-        if header.opcode == Opcode.WRITE and size <= _SHORT:
+        if header.opcode == Opcode.WRITE and not _is_long(header, size):
             body = memoryview(bytes(body))
         return header, body
 
@@ -284,17 +283,20 @@ class Server:
 
     # --- waiting for the next one
 
-    async def _next(self, buffer: Buffer) -> int:
-        """Read the next request into the buffer: its size, or 0 when there will be none."""
+    async def _next(self) -> tuple[Buffer, int]:
+        """The next request, and its size, 0 when there will be none."""
         if self._now_ns() >= self._yield_at_ns:
             await self._yield()
         while True:
             # Asking whether there is one is cheaper than an error that tells there is none.
             if self._poll.poll(0) or (self._stay_awake and await self._awake()):
+                buffer = self._buffer()
                 size = self._read(buffer)
                 if size is not None:
-                    return size
+                    return buffer, size
+                self._keep(buffer)
                 continue
+            self._lent = None  # nobody knows for how long
             began_ns = self._now_ns()
             await trio.lowlevel.wait_readable(self._descriptor)
             self._patience.slept(self._now_ns() - began_ns)
@@ -358,6 +360,11 @@ class Server:
         # Neither the error's message nor the request is shown: they may hold names of files.
         frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()
         _log.error("%s failed with %s%s:\n%s", what, type(error).__name__, consequence, frames)
+
+
+def _is_long(header: Header, size: int) -> bool:
+    """Whether the data of a request are left in its buffer. All others are copied when they are decoded."""
+    return size > _SHORT and header.opcode == Opcode.WRITE
 
 
 def _name(opcode: int) -> str:

@@ -187,7 +187,7 @@ def test_directory_records(name, found, cookie):
     assert struct.unpack_from("<QQII", data) == (found.inode, cookie, len(name), found.mode >> 12)
     assert data[24 : 24 + len(name)] == name
     entry = DirectoryEntry(name, cookie, found)
-    assert replies.entry_plus(entry, replies.split(1.5)) == replies.entry(found, 1.5) + data
+    assert replies.entry_plus(entry, replies.seconds_and_ns(1.5)) == replies.entry(found, 1.5) + data
     assert replies.plain_entry_plus(name, found.inode, cookie, found.mode) == bytes(128) + data
 
 
