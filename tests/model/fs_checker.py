@@ -34,6 +34,6 @@ async def rows_of(engine: Engine) -> dict[bytes, bytes]:
             keys = [key for key, _ in page]
             for key, value in zip(keys, await engine.multi_get(keys), strict=True):
                 assert value is not None
-                found[key] = value if isinstance(value, bytes) else value.encode()
+                found[key] = bytes(value) if isinstance(value, bytes | memoryview) else value.encode()
             start = keys[-1] + b"\0"
     return found
