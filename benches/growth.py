@@ -27,7 +27,7 @@ from benches.bars import Figure
 from benches.measuring import forget, measured
 from benches.mounts import FailedError
 from benches.report import MIB
-from benches.systems import Zerofs
+from benches.systems import Zerofs, mounted
 
 REFERENCE = {"file": 10_000, "MiB": 100}
 LARGEST = 1_000_000
@@ -117,13 +117,10 @@ def summarise(curve, size, runs):
 @contextlib.contextmanager
 def volume(base):
     """A new volume, mounted. Nothing is left of it."""
-    system = Zerofs(base)
     try:
-        system.prepare()
-        system.start()
-        yield system
+        with mounted(Zerofs(base)) as system:
+            yield system
     finally:
-        system.remove()
         shutil.rmtree(base, ignore_errors=True)
 
 

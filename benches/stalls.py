@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 
 from benches.load import MIB
-from benches.systems import NullFilesystem, Zerofs
+from benches.systems import NullFilesystem, Zerofs, mounted
 from zerofs.admin.control import client, protocol
 from zerofs.cli.locate import locate
 from zerofs.config.paths import process_environment
@@ -134,7 +134,7 @@ def flush_for_ever(mountpoint, every_s):
 def stalls(base, scale):
     """(what, measured, bar, met) of each figure. Seconds are divided by `scale`."""
     seconds = SECONDS / scale + 3
-    with _mounted(Zerofs(base)) as system:
+    with mounted(Zerofs(base)) as system:
         path = _probe(system)
         at_rest = _watch_stat(path, 2.0 + seconds / 10)
         yield ("forced stat at rest, p99 and p99.9", _said(at_rest), "stated", True)
@@ -145,21 +145,11 @@ def stalls(base, scale):
         took = f"{1000 * statistics.median(fsyncs):.0f} ms, {1000 * percentile(fsyncs, 0.99):.0f} ms of {len(fsyncs)}"
         yield ("4 KiB fsync beside a bulk copy, p50 and p99", took, "stated", True)
     # A stat waits behind the writes that the kernel has sent before: that is nobody's work to be blamed for.
-    with _mounted(NullFilesystem(base)) as system:
+    with mounted(NullFilesystem(base)) as system:
         path = _probe(system)
         with _busy("copy", system, None):
             samples = _watch_stat(path, seconds / 4)
         yield ("the null filesystem's stat beside bulk writes", _said(samples), "stated", True)
-
-
-@contextlib.contextmanager
-def _mounted(system):
-    try:
-        system.prepare()
-        system.start()
-        yield system
-    finally:
-        system.remove()
 
 
 def _probe(system):

@@ -75,6 +75,17 @@ class System:
         end(self.pids())
 
 
+@contextlib.contextmanager
+def mounted(system: System):
+    """A new one, mounted within the block."""
+    try:
+        system.prepare()
+        system.start()
+        yield system
+    finally:
+        system.remove()
+
+
 class PlainDirectory(System):
     """A directory of the disk itself."""
 
