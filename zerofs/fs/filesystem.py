@@ -222,10 +222,7 @@ class Filesystem:
         return await io.read(self._ctx, handle, offset, size)
 
     def lend(self, size_bytes: int) -> memoryview | None:
-        """Memory to be filled, parts of which `write` keeps without a copy; None when there is none.
-
-        Whoever has filled it must not change it any more. It is used again when nobody has any part of it.
-        """
+        """Memory to be filled, parts of which `write` keeps without a copy: see `ports.Engine.lend`."""
         return self._ctx.engine.lend(size_bytes)
 
     @_raises_fs_error

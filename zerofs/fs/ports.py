@@ -47,7 +47,10 @@ class Engine(Protocol):
         ...
 
     def lend(self, size_bytes: int) -> memoryview | None:
-        """Memory to be filled once, whole chunks of which `commit` takes without a copy. None when there is none."""
+        """Memory to be filled, whole chunks of which `commit` takes without a copy; None when there is none.
+
+        Whoever has filled it must not change it any more. It is used again when nobody has any part of it.
+        """
         ...
 
     async def get(self, key: bytes) -> Value | None:

@@ -106,10 +106,7 @@ class Engine:
             await self._writer.backpressure.admit(size_bytes, unless_read_only=unless_read_only)
 
     def lend(self, size_bytes: int) -> memoryview | None:
-        """Memory to be filled, whole chunks of which `commit` takes without a copy; None when there is none.
-
-        Whoever has filled it must not change it any more. It is used again when nobody has any part of it.
-        """
+        """Memory to be filled, whole chunks of which `commit` takes without a copy: see `ChunkSealer.lend`."""
         return self._storage.chunk_sealer.lend(size_bytes) if self._writer is not None else None
 
     async def sync(self) -> None:
