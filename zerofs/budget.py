@@ -12,8 +12,8 @@ from zerofs.units import KIB, MIB
 def engine_options(settings: Settings) -> LsmOptions:
     """The engine's limits: the one memory budget, divided.
 
-    Two thirds are caches (four fifths of that decoded chunks, so a file of half the budget fits), a quarter is data on
-    its way to the store, the rest frames that the WAL carries. A chunk SST is an eighth of what is on its way: large
+    Two thirds are caches (three quarters of that decoded chunks, so a file of half the budget fits), a quarter is data
+    on its way to the store, the rest frames that the WAL carries. A chunk SST is an eighth of what is on its way: large
     enough for the store's latency, small enough that uploads begin soon and give room back often (13 % faster than a
     third).
     """
@@ -35,4 +35,4 @@ def engine_options(settings: Settings) -> LsmOptions:
 
 def read_ahead_bytes(settings: Settings) -> int:
     """How far to fetch in front of readers, all together: half of what the cache keeps of data that is new to it."""
-    return min(8 * MIB, engine_options(settings).cache_memory_bytes // 25)
+    return min(32 * MIB, engine_options(settings).cache_memory_bytes // 12)

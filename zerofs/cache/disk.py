@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import re
+import struct
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -34,11 +35,16 @@ QUEUE_LIMIT_BYTES = 16 * MIB
 FREE_SPACE_SHARE = 20
 """When less than one part in so many of the disk is free, the oldest segment goes before a new one begins."""
 
+_NONCE = struct.Struct("<8xQQ")
+
 _SEGMENT = re.compile(r"([0-9]{12})\.frames", re.ASCII)
 
 
 class DiskCache:
-    """One folder of sealed frames. All calls from the trio thread."""
+    """One folder of sealed frames. All calls from the trio thread.
+
+    Keys are numbers of 64 bits. If two frames have the same, one of them is never found: what is found does not open.
+    """
 
     def __init__(self, folder: Path, limit_bytes: int, world: World) -> None:
         self._folder = folder
@@ -98,14 +104,13 @@ class DiskCache:
                 with contextlib.suppress(OSError):
                     (self._folder / name).unlink()
 
-    async def get_many(self, keys: Sequence[bytes]) -> list[Frame | None]:
+    async def get_many(self, keys: Sequence[int]) -> list[Frame | None]:
         """The frame of each key, or None. At most one thread hop for each segment that has any of them."""
         found: list[Frame | None] = [None] * len(keys)
         wanted: dict[Segment, list[tuple[int, Place]]] = {}
         for position, key in enumerate(keys):
-            key_hash = _hash(key)
-            found[position] = self._queue.get(key_hash) or self._writing.get(key_hash)
-            if found[position] is None and (holder := self._find(key_hash)) is not None:
+            found[position] = self._queue.get(key) or self._writing.get(key)
+            if found[position] is None and (holder := self._find(key)) is not None:
                 wanted.setdefault(holder[0], []).append((position, holder[1]))
         with contextlib.ExitStack() as held:
             for segment in wanted:  # all of them before the first wait, in which the ring may turn
@@ -120,38 +125,35 @@ class DiskCache:
         self.misses += len(keys) - hits
         return found
 
-    def _find(self, key_hash: int) -> tuple[Segment, Place] | None:
+    def _find(self, key: int) -> tuple[Segment, Place] | None:
         for segment in reversed(self._ring):
-            place = segment.index.find(key_hash)
+            place = segment.index.find(key)
             if place is not None:
                 return segment, place
         return None
 
-    def has(self, key: bytes) -> bool:
+    def has(self, key: int) -> bool:
         """Whether there is an entry, which may be damaged."""
-        key_hash = _hash(key)
-        return key_hash in self._queue or key_hash in self._writing or self._find(key_hash) is not None
+        return key in self._queue or key in self._writing or self._find(key) is not None
 
-    def put(self, key: bytes, frame: Frame) -> None:
+    def put(self, key: int, frame: Frame) -> None:
         """Have a frame written in the background, in place of what there is; dropped when the queue is full."""
         if self._lock_fd < 0 or self._queued_bytes + len(frame) > QUEUE_LIMIT_BYTES:
             return
-        key_hash = _hash(key)
-        if key_hash not in self._queue and key_hash not in self._writing:
-            self._queue[key_hash] = frame
+        if key not in self._queue and key not in self._writing:
+            self._queue[key] = frame
             self._queued_bytes += len(frame)
             self._wanted.set()
 
-    async def discard(self, key: bytes) -> None:
+    async def discard(self, key: int) -> None:
         """Forget an entry that turned out to be damaged, with the segment that gave it."""
-        key_hash = _hash(key)
-        queued = self._queue.pop(key_hash, None)
+        queued = self._queue.pop(key, None)
         if queued is not None:
             self._queued_bytes -= len(queued)
             return
-        if key_hash in self._writing:
-            self._discarded.add(key_hash)
-        holder = self._find(key_hash)
+        if key in self._writing:
+            self._discarded.add(key)
+        holder = self._find(key)
         if holder is not None:
             log.warning("disk cache in %s: a damaged entry; the file that it is in is given up", self._folder)
             await self._drop(holder[0])
@@ -263,6 +265,15 @@ class DiskCache:
         self._lock_fd = -1
 
 
-def _hash(key: bytes) -> int:
-    """What a key is known by. If two have the same, one of them gets a frame that does not open, and is fetched."""
-    return int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
+def key_of_place(name: str, offset: int) -> int:
+    """The key of a frame that is known by where it stands: an object and a byte of it."""
+    return int.from_bytes(blake2b(f"{name}@{offset}".encode(), digest_size=8).digest(), "little")
+
+
+def key_of_nonce(nonce: bytes) -> int:
+    """The key of a frame that is known by its nonce alone, wherever it stands.
+
+    Of nonces that are sealed together the first 16 bytes are the same, and random; the others count.
+    """
+    low, high = _NONCE.unpack(nonce)
+    return low ^ high

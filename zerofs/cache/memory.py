@@ -1,7 +1,7 @@
 """Decoded values in memory, bounded in bytes and resistant to scans.
 
 S3-FIFO: a small queue takes what is new, a main queue what was asked for again, a ghost list remembers the keys that
-left the small queue unasked. A value that is read once passes through a tenth of the budget and is gone; nothing is
+left the small queue unasked. A value that is read once passes through a fifth of the budget and is gone; nothing is
 moved on a hit, a counter is raised. Source: Yang et al., "FIFO queues are all you need for cache eviction" (SOSP 2023).
 """
 
@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-_SMALL_SHARE = 10
-"""The small queue gets one part in so many."""
+_SMALL_SHARE = 5
+"""The small queue gets one part in so many: twice what its source proposes, as what is fetched ahead waits there."""
 
 _MAX_HITS = 3
 
@@ -34,7 +34,7 @@ class MemoryCache(Generic[K, V]):
     """A bounded map. Sizes are in bytes, as the caller states them."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
+        self.limit_bytes = limit_bytes
         self._entries: dict[K, _Entry[V]] = {}
         self._small: deque[K] = deque()
         self._main: deque[K] = deque()
@@ -67,7 +67,7 @@ class MemoryCache(Generic[K, V]):
 
         `unasked`: nobody wanted it yet, so the first use only makes it what others are when they come.
         """
-        if size_bytes > self._limit:
+        if size_bytes > self.limit_bytes:
             return
         old = self._entries.get(key)
         if old is not None:
@@ -87,7 +87,7 @@ class MemoryCache(Generic[K, V]):
                 self._small.append(key)
                 self._in_small.add(key)
                 self._small_bytes += size_bytes
-        while self.size_bytes > self._limit:
+        while self.size_bytes > self.limit_bytes:
             self._evict_one()
 
     def discard(self, key: K) -> None:
@@ -114,7 +114,7 @@ class MemoryCache(Generic[K, V]):
 
     def _evict_one(self) -> None:
         """Look at one key at the head of a queue: promote it, give it another turn, or drop it."""
-        if self._small and (self._small_bytes * _SMALL_SHARE >= self._limit or not self._main):
+        if self._small and (self._small_bytes * _SMALL_SHARE >= self.limit_bytes or not self._main):
             key = self._small.popleft()
             if key not in self._in_small:
                 return

@@ -1,7 +1,7 @@
 """One file of the disk cache: frames one behind the other, and beside it where each of them is.
 
     <number>.frames    frames, and nothing else
-    <number>.index     for each frame, as they were written: hash of its key, offset, length; u64 little-endian each
+    <number>.index     for each frame, as they were written: its key, offset, length; u64 little-endian each
 
 Nothing here is trusted, and nothing is flushed. After a kill both files are as they were left; after a power loss, or
 in other hands, an entry may lead to bytes that are another frame or none. Whoever asked opens the frame, and notices.
@@ -47,32 +47,32 @@ class Index:
 
     def __init__(self, words: "array[int] | None" = None) -> None:
         self._recent: dict[int, Place] = {}
-        self._hashes = self._offsets = self._lengths = array("Q")
+        self._keys = self._offsets = self._lengths = array("Q")
         if words:
             self._sort(words[0::_ENTRY_WORDS], words[1::_ENTRY_WORDS], words[2::_ENTRY_WORDS])
 
     def add(self, entries: Sequence[tuple[int, int, int]]) -> None:
-        """Hash, offset and length of each."""
-        self._recent.update((key_hash, (offset, length)) for key_hash, offset, length in entries)
+        """Key, offset and length of each."""
+        self._recent.update((key, (offset, length)) for key, offset, length in entries)
 
-    def find(self, key_hash: int) -> Place | None:
-        """The last one of that hash."""
-        place = self._recent.get(key_hash)
+    def find(self, key: int) -> Place | None:
+        """The last one of that key."""
+        place = self._recent.get(key)
         if place is None:
-            at = bisect_right(self._hashes, key_hash) - 1
-            if at >= 0 and self._hashes[at] == key_hash:
+            at = bisect_right(self._keys, key) - 1
+            if at >= 0 and self._keys[at] == key:
                 place = self._offsets[at], self._lengths[at]
         return place
 
     def __len__(self) -> int:
-        return len(self._hashes) + len(self._recent)
+        return len(self._keys) + len(self._recent)
 
     def frozen(self) -> "Index":
         """The same, in less memory, for one to which nothing will be added. May be called in a thread."""
         places = self._recent.values()
         index = Index()
         index._sort(
-            self._hashes + array("Q", self._recent),
+            self._keys + array("Q", self._recent),
             self._offsets + array("Q", [offset for offset, _ in places]),
             self._lengths + array("Q", [length for _, length in places]),
         )
@@ -80,7 +80,7 @@ class Index:
 
     def _sort(self, hashes: "array[int]", offsets: "array[int]", lengths: "array[int]") -> None:
         order = sorted(range(len(hashes)), key=hashes.__getitem__)  # stable: of equal ones the last stays the last
-        self._hashes = array("Q", map(hashes.__getitem__, order))
+        self._keys = array("Q", map(hashes.__getitem__, order))
         self._offsets = array("Q", map(offsets.__getitem__, order))
         self._lengths = array("Q", map(lengths.__getitem__, order))
 
@@ -129,10 +129,10 @@ class Segment:
         return segment
 
     def write(self, frames: Sequence[tuple[int, Frame]]) -> list[tuple[int, int, int]]:
-        """Append frames, each with the hash of its key: what `note` has to be told. Blocks. Raises OSError."""
+        """Append frames, each with its key: what `note` has to be told. Blocks. Raises OSError."""
         entries, end = [], self.size_bytes
-        for key_hash, frame in frames:
-            entries.append((key_hash, end, len(frame)))
+        for key, frame in frames:
+            entries.append((key, end, len(frame)))
             end += len(frame)
         _write_all(self._frames, [frame for _, frame in frames], self.size_bytes)
         words = array("Q", [word for entry in entries for word in entry])
@@ -142,7 +142,7 @@ class Segment:
         return entries
 
     def note(self, entries: Sequence[tuple[int, int, int]], without: Container[int] = ()) -> None:
-        """These were written; those of the hashes `without` are of no use any more."""
+        """These were written; those of the keys `without` are of no use any more."""
         self.index.add([entry for entry in entries if entry[0] not in without])
         self.size_bytes += sum(length for _, _, length in entries)
         self._index_size += _ENTRY_SIZE * len(entries)

@@ -9,6 +9,9 @@ from zerofs.units import MIB
 
 FIRST_WINDOW = MIB
 
+STEP = 4 * MIB
+"""A large window moves on by this much at a time: what the engine fetches with one request."""
+
 _RECENT = 16
 """Windows that are looked back on, to tell how many streams there are."""
 
@@ -63,11 +66,15 @@ class ReadAhead:
             return None
         self._expected = max(self._expected, end)
         self._ahead = max(self._ahead, self._expected)
-        if misses == self._misses or self._ahead - self._expected > self._window // 2:
+        used = self._expected + self._window - self._ahead
+        if misses == self._misses or used < min(self._window // 2, STEP):
             return None
         self._misses = misses
         self._window = min(max(FIRST_WINDOW, 2 * self._window), self._streams.share(self))
-        start, stop = self._ahead, min(self._expected + self._window, file_size)
+        start, stop = self._ahead, self._expected + self._window
+        if stop - start > STEP:
+            stop -= (stop - start) % STEP
+        stop = min(stop, file_size)
         if start >= stop:
             return None
         self._ahead = stop

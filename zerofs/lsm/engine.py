@@ -75,7 +75,7 @@ class Engine:
         self._follower = follower
         self._syncer = writer.syncer if writer is not None else None
         self._chunk_reader = ChunkReader(storage, options)
-        self._prefetcher = Prefetcher(self._fetch_ahead, options.cache_memory_bytes // 20, storage.metrics)
+        self._prefetcher = Prefetcher(self._fetch_ahead, options.cache_memory_bytes // 10, storage.metrics)
 
     # --- changes -----------------------------------------------------------------------------------------------
 

@@ -10,13 +10,13 @@ from operator import itemgetter
 
 import trio
 
+from zerofs.cache.disk import key_of_nonce
 from zerofs.cache.memory import MemoryCache
 from zerofs.errors import CorruptionError
 from zerofs.lsm.chunk import Frame
 from zerofs.lsm.format.pointer import IN_SST, Pointer
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.origins import Origin
-from zerofs.lsm.sst import disk_key
 from zerofs.lsm.storage import Storage
 from zerofs.transform.frame import frame_nonce
 from zerofs.units import CHUNK_SIZE, KIB
@@ -119,7 +119,7 @@ class FrameFetcher:
         origin = origin_of(self._storage, pointer)
         disk = self._storage.disk_cache_for(origin)
         if disk is not None:
-            await disk.discard(disk_key(pointer.object_name, pointer.offset))
+            await disk.discard(key_of_nonce(pointer.nonce))
         return await self._fetch_part(origin, pointer.object_name, pointer.offset, pointer.length)
 
     # --- what is near
@@ -173,7 +173,7 @@ class FrameFetcher:
             (kept if is_kept else missing).append(item)
         if not kept:
             return missing
-        found = await disk.get_many([disk_key(pointer.object_name, pointer.offset) for _, pointer in kept])
+        found = await disk.get_many([key_of_nonce(pointer.nonce) for _, pointer in kept])
         for (position, pointer), frame in zip(kept, found, strict=True):
             if frame is not None and len(frame) == pointer.length and frame_nonce(frame) == pointer.nonce:
                 frames[position] = frame
@@ -210,7 +210,7 @@ class FrameFetcher:
                 continue  # whoever wants it will be told
             if disk is None:
                 continue
-            key = disk_key(name, pointer.offset)
+            key = key_of_nonce(pointer.nonce)
             if position >= 0 or not disk.has(key):
                 disk.put(key, frame if is_dense else bytes(frame))
 

@@ -60,10 +60,10 @@ class LsmOptions:
     """How long the last flush of a mount waits; then the mount ends and says that data was not saved."""
 
     cache_memory_bytes: int = 96 * MIB
-    """Decoded chunks (four fifths), decoded blocks, indexes, frames beside others, and what is being prefetched."""
+    """Decoded chunks (three quarters), decoded blocks, indexes, what came with others, and what is being prefetched."""
 
     read_gap_bytes: int = 128 * KIB
     """Two frames of one object that lie at most so far apart are fetched with one request."""
 
-    read_span_bytes: int = 4 * MIB
+    read_span_bytes: int = 4 * MIB + 64 * KIB
     """The longest range that one request fetches."""

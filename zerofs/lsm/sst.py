@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from zerofs.errors import CorruptionError
+from zerofs.lsm.blockfetcher import BlockFetcher
+from zerofs.lsm.chunk import Frame
 from zerofs.lsm.format.header import HEADER_SIZE, META_SST_MAGIC, Header, encode_header
 from zerofs.lsm.format.manifest import SstInfo
 from zerofs.lsm.format.names import SstId, sst_name
@@ -68,6 +70,7 @@ class SstReader:
     def __init__(self, storage: Storage, tokens: dict[int, bytes]) -> None:
         self._storage = storage
         self._tokens = tokens
+        self._fetcher = BlockFetcher(storage)
 
     async def index(self, info: SstInfo) -> SstIndex:
         """The index of an SST: one GET of its tail when it is in no cache."""
@@ -75,51 +78,37 @@ class SstReader:
         if cached is not None:
             return cached
         offset = info.size_bytes - info.index_length
-        frame = await self._fetch(info, offset, info.index_length)
+        frame = await self._fetcher.section(info, offset, info.index_length)
         text = await self._open(self._origin(info).index, info, offset, frame, MAX_INDEX_SIZE)
         index = decode_index(text, blocks_length=offset - HEADER_SIZE, what=info.name)
         self._storage.indexes.put(info.sst, index, index.size_bytes)
         return index
 
     async def block(self, info: SstInfo, index: SstIndex, number: int) -> Rows:
-        """One block of an SST: from memory, the disk cache or the store."""
-        cached = self._storage.blocks.get((info.sst, number))
+        """One block of an SST: from memory, the disk cache or the store, where those that follow may come with it."""
+        place_in_cache = (info.sst, number)
+        cached = self._storage.blocks.get(place_in_cache)
+        while cached is None and await self._fetcher.others(info, number):
+            cached = self._storage.blocks.peek(place_in_cache)
         if cached is not None:
             return cached
         offset = index.offsets[number]
-        frame = await self._fetch(info, offset, index.offsets[number + 1] - offset)
+        frame = await self._fetcher.block(info, index.offsets, number)
         text = await self._open(self._origin(info).block, info, offset, frame, MAX_BLOCK_SIZE)
         rows = decode_rows(text, f"{info.name} at byte {offset}")
-        self._storage.blocks.put((info.sst, number), rows, rows.size_bytes)
+        self._storage.blocks.put(place_in_cache, rows, rows.size_bytes)
         return rows
 
     def _origin(self, info: SstInfo) -> Origin:
         return self._storage.origins.of(info.sst[0])
 
-    async def _fetch(self, info: SstInfo, offset: int, length: int) -> bytes | memoryview:
-        storage, name, origin = self._storage, info.name, self._origin(info)
-        disk = storage.disk_cache_for(origin)
-        if disk is not None:
-            (cached,) = await disk.get_many([disk_key(name, offset)])
-            if cached is not None and len(cached) == length:
-                return cached
-        frame = await origin.get_part(name, offset, length)
-        storage.metrics.add("block_fetches")
-        if disk is not None:
-            disk.put(disk_key(name, offset), frame)
-        return frame
-
-    async def _open(self, sealer: Sealer, info: SstInfo, offset: int, frame: bytes | memoryview, limit: int) -> bytes:
+    async def _open(self, sealer: Sealer, info: SstInfo, offset: int, frame: Frame, limit: int) -> bytes:
         """Open a frame; one that came damaged from the disk cache is fetched again once."""
-        storage = self._storage
         where = place(info.name, offset, self._token(info))
         try:
             return sealer.open(frame, where, limit)
         except CorruptionError as error:
-            disk = storage.disk_cache_for(self._origin(info))
-            if disk is not None:
-                await disk.discard(disk_key(info.name, offset))
-            again = await self._origin(info).get_part(info.name, offset, len(frame))
+            again = await self._fetcher.again(info, offset, len(frame))
             at = f"{info.name} at byte {offset}{self._origin(info).where}"
             if again == frame:
                 raise CorruptionError(f"{at}: {error}") from error
@@ -133,8 +122,3 @@ class SstReader:
             return self._tokens[info.sst[0]]
         except KeyError:
             raise CorruptionError(f"{info.name}: the manifest holds no token for its epoch") from None
-
-
-def disk_key(name: str, offset: int) -> bytes:
-    """What the disk cache knows a frame by."""
-    return f"{name}@{offset}".encode("ascii")

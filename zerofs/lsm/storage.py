@@ -26,7 +26,7 @@ from zerofs.errors import (
     UnavailableError,
 )
 from zerofs.ids import PUT_ID_SIZE
-from zerofs.lsm.chunk import Chunk, Text
+from zerofs.lsm.chunk import Chunk, Frame, Text
 from zerofs.lsm.format.names import FLOOR_NAME, SstId
 from zerofs.lsm.format.rows import Rows
 from zerofs.lsm.format.sst import SstIndex
@@ -107,10 +107,12 @@ class Storage:
         )
         self.origins = origins or Origins(own, world, open_source)
         """Where SSTs lie, and what opens them: to be asked by whoever reads one."""
-        self.chunks: MemoryCache[bytes, Text] = MemoryCache(cache_memory_bytes * 8 // 10)
+        self.chunks: MemoryCache[bytes, Text] = MemoryCache(cache_memory_bytes * 3 // 4)
         """Opened chunks by nonce: valid wherever the frame moves."""
-        self.blocks: MemoryCache[tuple[SstId, int], Rows] = MemoryCache(cache_memory_bytes // 20)
+        self.blocks: MemoryCache[tuple[SstId, int], Rows] = MemoryCache(cache_memory_bytes // 25)
         """Decoded meta blocks by SST and number."""
+        self.sealed_blocks: MemoryCache[tuple[SstId, int], Frame] = MemoryCache(cache_memory_bytes // 100)
+        """Meta blocks that came with others, until somebody wants them."""
         self.indexes: MemoryCache[SstId, SstIndex] = MemoryCache(cache_memory_bytes // 20)
         self.outage = Outage(metrics)
         self._is_opening = False

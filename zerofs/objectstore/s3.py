@@ -14,6 +14,7 @@ and billed. No object comes near the 5 GiB that one request may carry.
 
 import contextlib
 import functools
+import io
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -68,6 +69,9 @@ T = TypeVar("T")
 
 RANGE_BYTES = 8 * MIB
 """A get of more than twice this is split into ranges of this size."""
+
+PIECE_BYTES = MIB
+"""What is read of a body at a time: less than what the HTTP library takes new memory for."""
 
 AT_ONCE = 4
 """Ranges of one call that are under way at the same time."""
@@ -203,15 +207,15 @@ class S3Store:
                 raise UnavailableError(f"{name} in {self.url}: the server does not tell the length of its reply")
             # Before the first byte is read: the HTTP library reads no more than was announced.
             check_limit(name, self.url, announced, limit_bytes)
+            if ranged:
+                _check_content_range(name, start, length, str(reply.get("ContentRange", "")), announced)
             try:
-                data = bytes(stream.read())
+                data = _read(stream, announced)
             except Exception as exc:
                 # Whatever ends a body early, also exceptions of boto3's own HTTP library that it does not translate.
                 raise UnavailableError(f"{name} in {self.url}: the body was cut off ({type(exc).__name__})") from exc
         if announced != len(data):
             raise UnavailableError(f"{name} in {self.url}: {len(data)} bytes came instead of {announced}")
-        if ranged:
-            _check_content_range(name, start, length, str(reply.get("ContentRange", "")), len(data))
         return data, str(reply["ETag"])
 
     def _put(self, name: str, body: Body, conditions: dict[str, Any]) -> None:
@@ -249,6 +253,25 @@ class S3Store:
             raise UnavailableError(f"{about}: {printable(str(exc))}") from exc
         except BotoCoreError as exc:
             raise ObjectStoreError(f"{about}: {printable(str(exc))}") from exc
+
+
+def _read(stream: Any, size: int) -> bytes:
+    """A body that has that size, or what came of it. Into one piece of memory: `read` copies a long one twice."""
+    if size <= PIECE_BYTES:
+        return bytes(stream.read())
+    memory = io.BytesIO()
+    memory.seek(size - 1)
+    memory.write(b"\0")
+    with memory.getbuffer() as view:
+        end = 0
+        while end < size:
+            with view[end : end + PIECE_BYTES] as piece:
+                count = stream.readinto(piece)
+            if not count:
+                break
+            end += count
+    memory.truncate(end)
+    return memory.getvalue()  # not a copy: nobody else has a view any more
 
 
 def _entries(page: _Reply, lead: str) -> list[ObjectInfo]:

@@ -10,11 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zerofs.cache import disk
-from zerofs.cache.disk import DiskCache
+from zerofs.cache.disk import DiskCache, key_of_nonce, key_of_place
 from zerofs.cache.segment import Index, Segment, paths_of
+from zerofs.crypto.aead import nonces
 from zerofs.testing.world import SimWorld
 from zerofs.units import MIB
 from zerofs.world import World
+
+ABSENT = 4_999
+"""A key that nothing was put under."""
 
 
 async def _written(cache, nursery) -> None:
@@ -37,15 +41,15 @@ async def test_what_was_put_is_found_also_by_the_next_owner(folder, autojump_clo
     assert cache.open()
     async with trio.open_nursery() as nursery:
         for number in range(50):
-            cache.put(b"k%d" % number, frame(number))
-        assert await cache.get_many([b"k7"]) == [frame(7)]
+            cache.put(number, frame(number))
+        assert await cache.get_many([7]) == [frame(7)]
         await _written(cache, nursery)
-        assert await cache.get_many([b"k7", b"none", b"k9"]) == [frame(7), None, frame(9)]
+        assert await cache.get_many([7, ABSENT, 9]) == [frame(7), None, frame(9)]
         nursery.cancel_scope.cancel()
     cache.close()
     cache = DiskCache(folder, 64 * MIB, SimWorld())
     assert cache.open()
-    assert await cache.get_many([b"k49"]) == [frame(49)]
+    assert await cache.get_many([49]) == [frame(49)]
     cache.close()
 
 
@@ -56,7 +60,7 @@ async def filled(folder, numbers, limit_bytes=64 * MIB):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cache.run)
         for number in numbers:
-            cache.put(b"k%d" % number, frame(number))
+            cache.put(number, frame(number))
             while cache._queued_bytes > MIB:
                 await trio.sleep(0.001)
         await trio.sleep(1)
@@ -68,7 +72,7 @@ async def found(folder, number):
     """What the next owner finds."""
     cache = DiskCache(folder, 64 * MIB, SimWorld())
     assert cache.open()
-    (value,) = await cache.get_many([b"k%d" % number])
+    (value,) = await cache.get_many([number])
     cache.close()
     return value
 
@@ -79,20 +83,20 @@ async def test_a_damaged_entry_goes_with_its_file(folder, autojump_clock):
     assert cache.open()
     files = cache.statistics()["files"]
     assert files > 2
-    await cache.discard(b"k60")
-    await cache.discard(b"none")
-    assert await cache.get_many([b"k60", b"k199"]) == [None, frame(199)]
+    await cache.discard(60)
+    await cache.discard(ABSENT)
+    assert await cache.get_many([60, 199]) == [None, frame(199)]
     assert cache.statistics()["files"] == len(list(folder.glob("*.frames"))) == files - 1
     async with trio.open_nursery() as nursery:
-        cache.put(b"k60", frame(60))
+        cache.put(60, frame(60))
         await _written(cache, nursery)
-        await cache.discard(b"k60")
-        cache.put(b"k60", frame(60))
-        await cache.discard(b"k60")
-        cache.put(b"k61", frame(61))
+        await cache.discard(60)
+        cache.put(60, frame(60))
+        await cache.discard(60)
+        cache.put(61, frame(61))
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
-    assert await cache.get_many([b"k60", b"k61"]) == [None, frame(61)]
+    assert await cache.get_many([60, 61]) == [None, frame(61)]
     cache.close()
     assert await found(folder, 61) == frame(61)
 
@@ -103,14 +107,14 @@ async def test_the_budget_is_kept_by_dropping_the_oldest_file(folder, autojump_c
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cache.run)
         for number in range(1000):
-            cache.put(b"k%d" % number, frame(number))
+            cache.put(number, frame(number))
             while cache._queued_bytes > MIB:
                 await trio.sleep(0.001)
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert cache.statistics()["evicted_files"] > 0
-    assert (await cache.get_many([b"k0"]))[0] is None
-    assert (await cache.get_many([b"k999"]))[0] == frame(999)
+    assert (await cache.get_many([0]))[0] is None
+    assert (await cache.get_many([999]))[0] == frame(999)
     on_disk = sum(path.stat().st_size for path in folder.glob("*.frames"))
     assert on_disk < 16 * MIB
     cache.close()
@@ -121,8 +125,8 @@ async def test_a_second_owner_goes_without(folder, caplog):
     assert first.open()
     assert not second.open()
     assert "another process" in caplog.text
-    second.put(b"k", b"v")
-    assert await second.get_many([b"k"]) == [None]
+    second.put(5_004, b"v")
+    assert await second.get_many([5_004]) == [None]
     first.close()
     assert second.open()
     second.close()
@@ -168,7 +172,7 @@ async def test_damaged_files_give_nothing_or_what_was_there(folder, autojump_clo
     damage(path)
     cache = DiskCache(folder, 64 * MIB, SimWorld())
     assert cache.open()
-    for number, value in enumerate(await cache.get_many([b"k%d" % number for number in range(50)])):
+    for number, value in enumerate(await cache.get_many(list(range(50)))):
         assert value is None or len(value) == len(frame(number))
         if damage in (empty, no_file, link, gone) or (damage, suffix) == (nonsense, "index"):
             assert value is None
@@ -177,11 +181,11 @@ async def test_damaged_files_give_nothing_or_what_was_there(folder, autojump_clo
         elif damage is cut and number > 40:
             assert value is None
     async with trio.open_nursery() as nursery:
-        cache.put(b"k7", frame(7))
-        cache.put(b"new", frame(99))
+        cache.put(7, frame(7))
+        cache.put(5_000, frame(99))
         await _written(cache, nursery)
         nursery.cancel_scope.cancel()
-    assert await cache.get_many([b"k7", b"new"]) == [frame(7), frame(99)]
+    assert await cache.get_many([7, 5_000]) == [frame(7), frame(99)]
     cache.close()
     assert await found(folder, 7) == frame(7)
 
@@ -192,11 +196,11 @@ async def test_an_open_file_that_is_cut_short_gives_nothing(folder, autojump_clo
     assert cache.open()
     async with trio.open_nursery() as nursery:
         for number in range(50):
-            cache.put(b"k%d" % number, frame(number))
+            cache.put(number, frame(number))
         await _written(cache, nursery)
         (path,) = folder.glob("*.frames")
         os.truncate(path, path.stat().st_size * share // 100)
-        assert await cache.get_many([b"k49"]) == [None]
+        assert await cache.get_many([49]) == [None]
         nursery.cancel_scope.cancel()
     cache.close()
 
@@ -206,7 +210,7 @@ async def test_what_a_killed_owner_wrote_is_found(folder, autojump_clock):
 import os, sys
 from pathlib import Path
 import trio
-from zerofs.cache.disk import DiskCache
+from zerofs.cache.disk import DiskCache, key_of_nonce, key_of_place
 from zerofs.world import World
 
 async def main():
@@ -215,7 +219,7 @@ async def main():
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cache.run)
         for number in range(50):
-            cache.put(b"k%d" % number, number.to_bytes(4) * 8000)
+            cache.put(number, number.to_bytes(4) * 8000)
         while cache._queue or cache._writing:
             await trio.sleep(0.01)
         os._exit(9)
@@ -243,9 +247,9 @@ async def test_readers_keep_a_file_that_is_evicted_under_them(folder, autojump_c
     cache = DiskCache(folder, 64 * MIB, SimWorld())
     assert cache.open()
     (segment,) = cache._ring
-    place = segment.index.find(next(iter_hashes([b"k7"])))
+    place = segment.index.find(7)
     segment.hold()
-    await cache.discard(b"k9")
+    await cache.discard(9)
     assert not list(folder.glob("*.frames"))
     assert segment.read([place]) == [frame(7)]
     segment.let_go()
@@ -261,10 +265,7 @@ async def test_the_ring_may_turn_while_segments_are_read(folder, monkeypatch):
     cache = DiskCache(folder, 8 * MIB, World())
     assert cache.open()
     oldest, newest = cache._ring[0], cache._ring[-1]
-    keys = [
-        next(key for key in (b"k%d" % number for number in reversed(numbers)) if segment.index.find(disk._hash(key)))
-        for segment in (newest, oldest)
-    ]
+    keys = [next(number for number in reversed(numbers) if segment.index.find(number)) for segment in (newest, oldest)]
     read, may_read, is_reading = Segment.read, threading.Event(), trio.Event()
     token = trio.lowlevel.current_trio_token()
 
@@ -294,11 +295,11 @@ async def test_the_ring_may_turn_while_segments_are_read(folder, monkeypatch):
         for segment in cache._ring:
             assert os.fstat(segment._frames).st_ino == os.stat(paths_of(folder, segment.number)[0]).st_ino
         nursery.start_soon(cache.run)
-        cache.put(b"later", frame(1))
+        cache.put(5_001, frame(1))
         while cache._queue or cache._writing:
             await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
-    assert await cache.get_many([b"later"]) == [frame(1)]
+    assert await cache.get_many([5_001]) == [frame(1)]
     assert os.fstat(theirs).st_size == 0
     os.close(theirs)
     cache.close()
@@ -317,8 +318,8 @@ async def test_a_disk_that_fails_at_closing_costs_the_cache(folder, autojump_clo
 
     descriptors = {segment._frames, segment._index_file}
     monkeypatch.setattr(os, "close", failing)
-    await cache.discard(b"k7")
-    assert await cache.get_many([b"k7"]) == [None]
+    await cache.discard(7)
+    assert await cache.get_many([7]) == [None]
     cache.close()
 
 
@@ -346,15 +347,15 @@ async def test_what_is_discarded_while_it_is_written_is_not_found(folder, monkey
     monkeypatch.setattr(Segment, "write", slowly)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cache.run)
-        cache.put(b"good", frame(1))
-        cache.put(b"bad", frame(2))
+        cache.put(5_002, frame(1))
+        cache.put(5_003, frame(2))
         await is_writing.wait()
-        await cache.discard(b"bad")
+        await cache.discard(5_003)
         may_write.set()
         while cache._writing:
             await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
-    assert await cache.get_many([b"good", b"bad"]) == [frame(1), None]
+    assert await cache.get_many([5_002, 5_003]) == [frame(1), None]
     cache.close()
 
 
@@ -362,15 +363,15 @@ async def test_what_is_put_again_replaces_what_was_there(folder, autojump_clock)
     await filled(folder, range(50))
     cache = DiskCache(folder, 64 * MIB, SimWorld())
     assert cache.open()
-    assert cache.has(b"k7")
-    assert not cache.has(b"none")
+    assert cache.has(7)
+    assert not cache.has(ABSENT)
     async with trio.open_nursery() as nursery:
-        cache.put(b"k7", frame(1007))
-        cache.put(b"none", frame(1))
-        assert cache.has(b"none")
+        cache.put(7, frame(1007))
+        cache.put(ABSENT, frame(1))
+        assert cache.has(ABSENT)
         await _written(cache, nursery)
         nursery.cancel_scope.cancel()
-    assert await cache.get_many([b"k7"]) == [frame(1007)]
+    assert await cache.get_many([7]) == [frame(1007)]
     cache.close()
     assert await found(folder, 7) == frame(1007)
 
@@ -383,24 +384,19 @@ async def test_many_small_frames_turn_the_ring_too(folder, autojump_clock, monke
     assert await found(folder, 24) == frame(24)
 
 
-def iter_hashes(keys):
-    """What the cache knows keys by."""
-    return map(disk._hash, keys)
-
-
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(0, 20), st.integers(0, 2**40), st.integers(1, 2**20)), max_size=20), max_size=5
     )
 )
-def test_an_index_knows_the_last_place_of_each_hash(batches):
+def test_an_index_knows_the_last_place_of_each_key(batches):
     index, expected = Index(), {}
     for batch in batches:
         index.add(batch)
-        expected.update((key_hash, (offset, length)) for key_hash, offset, length in batch)
-        assert {key_hash: index.find(key_hash) for key_hash in expected} == expected
+        expected.update((key, (offset, length)) for key, offset, length in batch)
+        assert {key: index.find(key) for key in expected} == expected
         index = index.frozen()
-        assert {key_hash: index.find(key_hash) for key_hash in expected} == expected
+        assert {key: index.find(key) for key in expected} == expected
         assert index.find(21) is None
 
 
@@ -409,18 +405,18 @@ async def test_a_folder_that_vanishes_costs_only_the_cache(folder, autojump_cloc
     assert cache.open()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cache.run)
-        cache.put(b"k1", frame(1))
+        cache.put(1, frame(1))
         await trio.sleep(1)
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
-        assert await cache.get_many([b"k1"]) == [frame(1)], "the open files are still ours"
+        assert await cache.get_many([1]) == [frame(1)], "the open files are still ours"
         for number in range(100):
-            cache.put(b"k%d" % number, frame(number))
+            cache.put(number, frame(number))
             await trio.sleep(0.1)
         nursery.cancel_scope.cancel()
     assert "going on without it" in caplog.text
-    assert await cache.get_many([b"k1"]) == [None]
+    assert await cache.get_many([1]) == [None]
     cache.close()
 
 
@@ -433,13 +429,13 @@ async def test_a_failing_disk_ends_the_cache_not_the_request(folder, autojump_cl
 
     monkeypatch.setattr(Segment, "write", full)
     async with trio.open_nursery() as nursery:
-        cache.put(b"k", b"v")
+        cache.put(5_004, b"v")
         nursery.start_soon(cache.run)
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert "going on without it" in caplog.text
-    cache.put(b"k", b"v")
-    assert await cache.get_many([b"k"]) == [None]
+    cache.put(5_004, b"v")
+    assert await cache.get_many([5_004]) == [None]
 
 
 async def test_a_full_disk_costs_nothing_that_was_there(folder, autojump_clock, monkeypatch):
@@ -452,3 +448,14 @@ async def test_a_full_disk_costs_nothing_that_was_there(folder, autojump_clock, 
         patch.setattr(Segment, "write", full)
         await filled(folder, [1000], 16 * MIB)
     assert await found(folder, 60) == frame(60)
+
+
+def test_keys_of_nonces_that_are_sealed_together_differ():
+    together = nonces(bytes(range(24)), 5000)
+    assert len({key_of_nonce(together[at : at + 24]) for at in range(0, len(together), 24)}) == 5000
+
+
+def test_keys_of_places_are_those_that_were_written_before():
+    """They stand in the files: other ones would never be found again."""
+    assert key_of_place("compacted/0000000001-0000000000000001.sst", 64) == 0x757F39A536532A67
+    assert key_of_nonce(bytes(range(24))) == 0x1818181818181818

@@ -108,7 +108,7 @@ async def test_wishes_beyond_the_hands_that_are_free_are_dropped(bed):
     async with bed.open(store=store, read_only=True) as engine:
         await know_rows(engine)
         store.gate = trio.Event()
-        room = OPTIONS.cache_memory_bytes // 20 // CHUNK_SIZE
+        room = OPTIONS.cache_memory_bytes // 10 // CHUNK_SIZE
         assert engine.prefetch([chunk_key(1, i) for i in range(room)])
         assert not engine.prefetch([chunk_key(1, room)])
         assert bed.metrics.get("prefetches_dropped") == 1
