@@ -276,4 +276,4 @@ def key_of_nonce(nonce: bytes) -> int:
     Of nonces that are sealed together the first 16 bytes are the same, and random; the others count.
     """
     low, high = _NONCE.unpack(nonce)
-    return low ^ high
+    return int(low ^ high)
