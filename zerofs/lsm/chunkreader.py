@@ -70,12 +70,6 @@ class ChunkReader:
         self.misses = 0
         """Reads that found something missing in memory, unasked ones too."""
 
-    def in_memory(self, source: Source) -> Text | None:
-        """The chunk, if it needs neither disk nor store nor decryption."""
-        if type(source) is Chunk and source.data is not None:
-            return source.data
-        return self._storage.chunks.get(source.nonce) if source is not None else None
-
     async def read(
         self, sources: Sequence[Source], near: Near | None = None, *, unasked: bool = False
     ) -> list[Text | None]:
@@ -84,12 +78,11 @@ class ChunkReader:
         `near` finds the frames beside one, by its position in `sources`. `unasked`: nobody wants these yet. Raises
         CorruptionError naming the object, UnavailableError when the store does not answer.
         """
-        look = self._peek if unasked else self.in_memory
-        found: dict[int, Text | None] = {position: look(source) for position, source in enumerate(sources)}
+        found = self._in_memory(sources, unasked)
         missing = {
             position: _sealed(source)
-            for position, source in enumerate(sources)
-            if source is not None and found[position] is None
+            for position, (source, text) in enumerate(zip(sources, found, strict=True))
+            if text is None and source is not None
         }
         if missing:
             self.misses += 1
@@ -97,7 +90,8 @@ class ChunkReader:
             theirs = {position: self._coming[it.nonce] for position, it in missing.items() if it.nonce in self._coming}
             mine = {position: it for position, it in missing.items() if position not in theirs}
             if mine:
-                found |= await self._read_missing(mine, near, unasked)
+                for position, text in (await self._read_missing(mine, near, unasked)).items():
+                    found[position] = text
             for position, fetch in theirs.items():
                 await fetch.done.wait()
                 found[position] = self._storage.chunks.get(missing[position].nonce)
@@ -105,13 +99,15 @@ class ChunkReader:
                     raise UnavailableError(str(fetch.error)) from fetch.error
             # What the others did not get, or memory has lost again.
             missing = {position: missing[position] for position in theirs if found[position] is None}
-        return list(found.values())
+        return found
 
-    def _peek(self, source: Source) -> Text | None:
-        """As `in_memory`, without a trace."""
-        if type(source) is Chunk and source.data is not None:
-            return source.data
-        return self._storage.chunks.peek(source.nonce) if source is not None else None
+    def _in_memory(self, sources: Sequence[Source], unasked: bool) -> list[Text | None]:
+        """What of the chunks needs neither disk nor store nor decryption; what is unasked leaves no trace."""
+        kept = self._storage.chunks.peek if unasked else self._storage.chunks.get
+        return [
+            None if source is None else (source.data if type(source) is Chunk else None) or kept(source.nonce)
+            for source in sources
+        ]
 
     async def _read_missing(self, wanted: dict[int, _Sealed], near: Near | None, unasked: bool) -> dict[int, Text]:
         """Fetch and open the chunks; they are in memory then. What needs no store does not wait for what does."""

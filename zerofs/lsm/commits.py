@@ -191,6 +191,13 @@ class Commits:
                 return None
         return MISSING
 
+    def lookup_many(self, keys: Sequence[bytes]) -> list[Entry | Missing]:
+        """As `lookup` for each key."""
+        memtables = [self.active, *(frozen.memtable for frozen in self.frozen)]
+        if all(not memtable.ranges and memtable.rows.keys().isdisjoint(keys) for memtable in memtables):
+            return [MISSING] * len(keys)
+        return [self.lookup(key) for key in keys]
+
     def slices(self, start: bytes, stop: bytes, limit: int) -> list[Slice]:
         """The memtables as sources of a scan, newest first."""
         memtables = [self.active, *(frozen.memtable for frozen in reversed(self.frozen))]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from operator import itemgetter
 
 from zerofs.lsm.commits import Commits, Missing
 from zerofs.lsm.format.manifest import Manifest
@@ -46,17 +45,16 @@ class Lookup:
         if len(keys) == 1:
             return [await self.find(keys[0])]
         # atomic: memtables and trees of one instant, no await until both are taken
-        found: list[Found | Missing] = [self._commits.lookup(key) for key in keys]
-        missing = sorted({key for key, entry in zip(keys, found, strict=True) if isinstance(entry, Missing)})
+        found = self._commits.lookup_many(keys)
+        missing = sorted({key for key, entry in zip(keys, found, strict=True) if type(entry) is Missing})
         if not missing:
             return found  # type: ignore[return-value]  # nothing is missing
-        views = [(self.tree(key), key) for key in missing]
+        groups = [(self.tree(group[0]), group) for group in _by_tree(missing)]
         rows: dict[bytes, Row] = {}
-        for view, group in groupby(views, itemgetter(0)):
-            rows |= await view.get_many([key for _, key in group])
+        for view, group in groups:
+            rows |= await view.get_many(group)
         return [
-            _entry(rows.get(key)) if isinstance(entry, Missing) else entry
-            for key, entry in zip(keys, found, strict=True)
+            _entry(rows.get(key)) if type(entry) is Missing else entry for key, entry in zip(keys, found, strict=True)
         ]
 
     async def near(self, key: bytes, window_bytes: int) -> list[Pointer]:
@@ -107,6 +105,14 @@ class Lookup:
             self._views = {tree.prefix: TreeView(tree, ssts) for tree in manifest.trees}
             self._view_of = manifest
         return self._views[tree_of(key)]
+
+
+def _by_tree(keys: list[bytes]) -> list[list[bytes]]:
+    """Ascending keys, those of one tree together."""
+    prefix = tree_of(keys[0])
+    if keys[0].startswith(prefix) and keys[-1].startswith(prefix):
+        return [keys]
+    return [list(group) for _, group in groupby(keys, tree_of)]
 
 
 def _entry(row: Row | None) -> Found:

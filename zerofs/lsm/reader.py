@@ -4,7 +4,7 @@ In a run the SSTs' key ranges are disjoint, so a key has at most one SST, one bl
 the newest to the oldest; the first that has the key, or hides it by a range delete, decides.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from zerofs.lsm.format.bloom import hash_key, may_contain
@@ -90,13 +90,16 @@ class TreeView:
     async def _rows_of(self, view: RunView, keys: Sequence[bytes]) -> dict[bytes, Row]:
         """The rows that a run has of ascending keys."""
         found: dict[bytes, Row] = {}
-        block = None
-        for key in keys:
-            if block is None or key > block[1]:
-                block = await self._block(view, key) or block
-            row = None if block is None else block[0].find(key)
-            if row is not None:
-                found[key] = row
+        first = 0
+        while first < len(keys):
+            block = await self._block(view, keys[first])
+            if block is None:
+                first += 1
+                continue
+            rows, last_key = block
+            stop = bisect_right(keys, last_key, first)
+            found |= rows.find_many(keys[first:stop])
+            first = stop
         return found
 
     async def _block(self, view: RunView, key: bytes) -> tuple[Rows, bytes] | None:

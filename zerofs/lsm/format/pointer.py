@@ -52,7 +52,8 @@ def decode_pointer(data: bytes) -> Pointer:
     """A pointer from its 47 bytes. Raises CorruptionError for a wrong length, holder or size."""
     if len(data) != POINTER_SIZE:
         raise CorruptionError(f"chunk pointer: {len(data)} bytes instead of {POINTER_SIZE}")
-    pointer = Pointer._make(_LAYOUT.unpack(data))
-    if pointer.holder > IN_WAL or not 0 < pointer.size <= CHUNK_SIZE or (pointer.holder == IN_WAL and pointer.epoch):
+    fields = _LAYOUT.unpack(data)
+    holder, epoch, size = fields[0], fields[1], fields[5]
+    if holder > IN_WAL or not 0 < size <= CHUNK_SIZE or (holder == IN_WAL and epoch):
         raise CorruptionError("chunk pointer: holder or size out of range")
-    return pointer
+    return tuple.__new__(Pointer, fields)

@@ -79,6 +79,22 @@ class Rows(Sequence[Row]):
         index = self.position(key)
         return None if index is None else self[index]
 
+    def find_many(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
+        """By key, the rows of those of ascending `keys` that have one. Those that follow one another are found at once."""
+        own, kinds, values, starts = self._keys, self._kinds, self._values, self._value_starts
+        found: dict[bytes, Row] = {}
+        index, count = 0, len(own)
+        for key in keys:
+            if index == count or own[index] != key:
+                index = bisect_left(own, key, index)
+                if index == count:
+                    break
+                if own[index] != key:
+                    continue
+            found[key] = key, kinds[index], values[starts[index] : starts[index + 1]]
+            index += 1
+        return found
+
     def slice(self, start: bytes, stop: bytes, limit: int) -> list[Row]:
         """The first `limit` rows with start <= key < stop."""
         first = bisect_left(self._keys, start)
