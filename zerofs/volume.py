@@ -45,7 +45,7 @@ from zerofs.objectstore import probe
 from zerofs.objectstore.api import ObjectStore
 from zerofs.objectstore.open import open_store
 from zerofs.process import tune_interpreter
-from zerofs.telemetry.metrics import Metrics
+from zerofs.telemetry.metrics import Metrics, Number, ratio
 from zerofs.transform.compression import Compression
 from zerofs.transform.frame import Kind
 from zerofs.units import NS_PER_S, format_duration
@@ -125,9 +125,31 @@ class Volume:
             "uptime_s": (world.monotonic_ns() - self._opened_ns) / NS_PER_S,
             **({} if follower is None else {"shown_age_s": follower.age_ns / NS_PER_S}),
             **({} if follower is None else {"poll_interval_s": follower.interval_s}),
+            "traffic": self._traffic(),
             "engine": self.engine.statistics(),
             "metrics": self._storage.metrics.snapshot(),
         }
+
+    def _traffic(self) -> dict[str, Number | None]:
+        """What programs moved and what the store did; also as metrics, for those who collect nothing else."""
+        metrics = self._storage.metrics
+        read, written = self.fs.traffic
+        received, sent = metrics.total("store_received_bytes"), metrics.total("store_sent_bytes")
+        traffic = {
+            "read_bytes": read,
+            "received_bytes": received,
+            "read_amplification_ratio": ratio(received, read),
+            "written_bytes": written,
+            "sent_bytes": sent,
+            "write_amplification_ratio": ratio(sent, written),
+        }
+        for name, value in traffic.items():
+            if value is not None:
+                metrics.set(name, value)
+        for name, counts in self.engine.statistics().items():
+            if isinstance(counts, dict) and counts.get("hit_ratio") is not None:
+                metrics.set("cache_hit_ratio", counts["hit_ratio"], cache=name.removesuffix("_cache"))
+        return traffic
 
     def _reason(self) -> str:
         """Why the state is not `ok`."""

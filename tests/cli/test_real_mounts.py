@@ -91,7 +91,7 @@ def test_a_day_in_the_life(home):
     (home.mountpoint / "file").write_text("content")
     facts = status(home, home.mountpoint)
     assert facts == status(home, "-c", "zerofs.toml") | {
-        key: facts[key] for key in ("uptime_s", "oldest_unsynced_s", "dirty_bytes", "metrics", "engine")
+        key: facts[key] for key in ("uptime_s", "oldest_unsynced_s", "dirty_bytes", "traffic", "metrics", "engine")
     }
     assert facts["mountpoint"] == str(home.mountpoint)
     assert (facts["state"], facts["read_only"], len(facts["volume_id"])) == ("ok", False, 32)

@@ -96,6 +96,30 @@ async def test_opening_a_volume_that_was_closed_takes_few_requests(host):
         assert sum(made.values()) <= 20, made
 
 
+async def test_the_status_says_what_programs_moved_and_what_it_cost_the_store(host):
+    data = os.urandom(3_000_000)
+    async with host.open() as opened:
+        assert opened.status()["traffic"]["write_amplification_ratio"] is None, "nothing was written yet"
+        handle, node = await opened.fs.create(ROOT, 1, b"file", 0o644, os.O_RDWR)
+        await opened.fs.write(handle, 0, data)
+        await opened.fs.fsync(handle)
+        traffic = opened.status()["traffic"]
+        assert traffic["written_bytes"] == len(data)
+        assert 1 < traffic["write_amplification_ratio"] < 1.1
+        assert traffic["write_amplification_ratio"] == traffic["sent_bytes"] / len(data)
+    async with host.open() as opened:
+        handle = await opened.fs.open(ROOT, node.inode, os.O_RDONLY)
+        for _ in range(2):
+            assert await opened.fs.read(handle, 0, len(data)) == data
+        traffic = opened.status()["traffic"]
+        assert traffic["read_bytes"] == 2 * len(data)
+        assert 0.5 < traffic["read_amplification_ratio"] < 0.6, "the second read cost the store nothing"
+        metrics = opened.status()["metrics"]
+        assert metrics["read_amplification_ratio"] == traffic["read_amplification_ratio"]
+        assert metrics['cache_hit_ratio{cache="chunk"}'] == 0.5
+        assert opened.status()["engine"]["chunk_cache"]["hit_ratio"] == 0.5
+
+
 async def test_an_emptied_store_is_not_taken_for_a_new_one(host):
     await host.make(b"one")
     shutil.rmtree(host.store)

@@ -21,6 +21,7 @@ import trio
 
 from zerofs.cache.folders import CACHE_FILE, remove_unused, take_lock
 from zerofs.cache.segment import ENTRIES_MAX, FRAME_MAX_BYTES, Frame, Place, Segment, paths_of
+from zerofs.telemetry.metrics import ratio
 from zerofs.units import MIB
 from zerofs.world import Lane, World
 
@@ -242,13 +243,14 @@ class DiskCache:
         self._ring = []
         self._close_lock()
 
-    def statistics(self) -> dict[str, int]:
+    def statistics(self) -> dict[str, int | float | None]:
         """Bytes, files and counters since the start."""
         return {
             "bytes": sum(segment.size_bytes for segment in self._ring),
             "files": len(self._ring),
             "hits": self.hits,
             "misses": self.misses,
+            "hit_ratio": ratio(self.hits, self.hits + self.misses),
             "evicted_files": self.evicted_files,
         }
 

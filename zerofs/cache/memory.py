@@ -9,6 +9,8 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from zerofs.telemetry.metrics import ratio
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -102,13 +104,14 @@ class MemoryCache(Generic[K, V]):
                 self._small = deque(key for key in self._small if key in self._in_small)
                 self._main = deque(key for key in self._main if key in self._entries and key not in self._in_small)
 
-    def statistics(self) -> dict[str, int]:
-        """Bytes, entries and counters since the start."""
+    def statistics(self) -> dict[str, int | float | None]:
+        """Bytes, entries, and counters since the start."""
         return {
             "bytes": self.size_bytes,
             "entries": len(self._entries),
             "hits": self.hits,
             "misses": self.misses,
+            "hit_ratio": ratio(self.hits, self.hits + self.misses),
             "evictions": self.evictions,
         }
 

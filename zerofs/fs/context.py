@@ -52,9 +52,11 @@ class Context:
         "now",
         "options",
         "orphans",
+        "read_bytes",
         "streams",
         "usage",
         "world",
+        "written_bytes",
     )
 
     def __init__(self, engine: Engine, options: FilesystemOptions, world: World, usage: Usage) -> None:
@@ -69,6 +71,9 @@ class Context:
         self.orphans = Orphans(engine, self.inodes, self.handles, self.locks, usage)
         self.streams = Streams(options.read_ahead_bytes)
         self.now = world.now_ns
+        self.read_bytes = 0
+        self.written_bytes = 0
+        """Contents of files that were asked for, and given, so far."""
         self.data_lost = False
         """A write was refused for want of the store: what the kernel had promised for it is gone."""
         self.broken = False

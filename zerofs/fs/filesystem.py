@@ -296,6 +296,11 @@ class Filesystem:
         """Size and room."""
         return self._ctx.usage.statistics()
 
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of files that were read and written so far; what the kernel has in its cache it does not ask for."""
+        return self._ctx.read_bytes, self._ctx.written_bytes
+
     async def sync(self) -> None:
         """Return when everything written before is durable. Raises EIO, also when fenced."""
         await self._durably(io.sync(self._ctx))

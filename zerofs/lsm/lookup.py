@@ -46,7 +46,7 @@ class Lookup:
             return [await self.find(keys[0])]
         # atomic: memtables and trees of one instant, no await until both are taken
         found = self._commits.lookup_many(keys)
-        missing = sorted({key for key, entry in zip(keys, found, strict=True) if type(entry) is Missing})
+        missing = sorted({key for key, entry in zip(keys, found, strict=True) if isinstance(entry, Missing)})
         if not missing:
             return found  # type: ignore[return-value]  # nothing is missing
         groups = [(self.tree(group[0]), group) for group in _by_tree(missing)]
@@ -54,7 +54,8 @@ class Lookup:
         for view, group in groups:
             rows |= await view.get_many(group)
         return [
-            _entry(rows.get(key)) if type(entry) is Missing else entry for key, entry in zip(keys, found, strict=True)
+            _entry(rows.get(key)) if isinstance(entry, Missing) else entry
+            for key, entry in zip(keys, found, strict=True)
         ]
 
     async def near(self, key: bytes, window_bytes: int) -> list[Pointer]:

@@ -62,9 +62,18 @@ class Metrics:
         found = self._numbers.get((name, tuple(sorted(labels.items()))))
         return 0 if found is None else found.value
 
+    def total(self, name: str) -> Number:
+        """The present values of a name, added up over all labels."""
+        return sum(counter.value for (known, _), counter in self._numbers.items() if known == name)
+
     def snapshot(self) -> dict[str, Number]:
         """Every number, sorted, as `name` or `name{label="value",…}` with labels in alphabetical order."""
         return {_format_key(key): self._numbers[key].value for key in sorted(self._numbers)}
+
+
+def ratio(part: Number, whole: Number) -> float | None:
+    """`part` of `whole`; None while there is nothing to compare with."""
+    return part / whole if whole else None
 
 
 def _format_key(key: _Key) -> str:

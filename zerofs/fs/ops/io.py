@@ -53,6 +53,7 @@ async def read(ctx: Context, number: int, offset: int, size: int) -> Sequence[Da
         data = await content.read(ctx.engine, ctx.locks, node, offset, size)
         if handle.stale:
             raise FsError(errno.ESTALE)
+    ctx.read_bytes += sum(map(len, data))
     if not handle.flags & os.O_NOATIME:
         note_access(ctx, node)
     return data
@@ -107,6 +108,7 @@ async def write(
     except ZerofsError as error:
         ctx.note_refused_write(node, error)
         raise
+    ctx.written_bytes += size
     return size
 
 

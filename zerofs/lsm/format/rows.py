@@ -80,7 +80,7 @@ class Rows(Sequence[Row]):
         return None if index is None else self[index]
 
     def find_many(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
-        """By key, the rows of those of ascending `keys` that have one. Those that follow one another are found at once."""
+        """By key, the rows of those of ascending `keys` that have one. A key behind another one's is found at once."""
         own, kinds, values, starts = self._keys, self._kinds, self._values, self._value_starts
         found: dict[bytes, Row] = {}
         index, count = 0, len(own)
