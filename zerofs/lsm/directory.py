@@ -27,11 +27,15 @@ async def read_directory(storage: Storage, sst: SstId, frames_length: int | None
     offset = HEADER_SIZE + header.first_length
     sealed = await origin.get_part(name, offset, header.second_length)
     where = place(name, offset, header.put_id)
-    try:
-        text = await storage.world.offload(Lane.CPU, origin.directory.open, sealed, where, MAX_DIRECTORY_SIZE)
-    except CorruptionError as error:
-        raise CorruptionError(f"{name}: directory{origin.where}: {error}") from error
-    return decode_directory(text, frames_length=header.first_length, what=name)
+
+    def work() -> list[DirectoryEntry]:
+        try:
+            text = origin.directory.open(sealed, where, MAX_DIRECTORY_SIZE)
+        except CorruptionError as error:
+            raise CorruptionError(f"{name}: directory{origin.where}: {error}") from error
+        return decode_directory(text, frames_length=header.first_length, what=name)
+
+    return await storage.world.offload(Lane.CPU, work)
 
 
 def placed(entries: list[DirectoryEntry]) -> Iterator[tuple[int, DirectoryEntry]]:

@@ -4,8 +4,11 @@ Ciphertext moves as it is; only that of a clone's source is sealed anew. Nothing
 are flushed and merged, the registers of the old objects fall to nothing, and the collector does the rest.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import trio
 
 from zerofs.errors import CorruptionError
 from zerofs.lsm.chunk import Chunk
@@ -31,6 +34,9 @@ PASS_SIZE_BYTES = 256 * MIB
 """Bytes that one pass moves, at most; one victim may be larger."""
 
 SHARERS_AT_ONCE = 1024
+
+FRAMES_AT_ONCE = 128
+"""Looked up, and pointed to anew, before requests have their turn."""
 
 
 Holder = tuple[Pointer, list[bytes]]
@@ -139,15 +145,21 @@ class Repacker:
         batches: list[list[Holder]] = []
         size = 0
         sharers = await self._sharers(sst)
-        for offset, entry in placed(await read_directory(self._storage, sst, register.frame_bytes)):
-            pointer = _place_of(entry, sst, offset)
-            keys = [entry.key, *sharers.get(pointer.offset, ())]
-            keys = [key for key in keys if _pointer_of(await self._lookup.find(key)) == pointer]
-            if keys:
+        entries = placed(await read_directory(self._storage, sst, register.frame_bytes))
+        while group := list(itertools.islice(entries, FRAMES_AT_ONCE)):
+            await trio.lowlevel.checkpoint()
+            places = [_place_of(entry, sst, offset) for offset, entry in group]
+            keys = [[entry.key, *sharers.get(offset, ())] for offset, entry in group]
+            flat = list(itertools.chain.from_iterable(keys))
+            now = dict(zip(flat, await self._lookup.find_many(flat), strict=True))
+            for pointer, known in zip(places, keys, strict=True):
+                holders = [key for key in known if _pointer_of(now[key]) == pointer]
+                if not holders:
+                    continue
                 if not batches or size >= self._options.chunk_sst_size_bytes // 4:
                     batches.append([])
                     size = 0
-                batches[-1].append((pointer, keys))
+                batches[-1].append((pointer, holders))
                 size += pointer.length
         return batches
 
@@ -193,22 +205,32 @@ class Repacker:
         return [replace(move, frame=frame) for move, frame in zip(moves, frames, strict=True)]
 
     async def _store(self, moves: Sequence[Move]) -> int:
-        """One new chunk SST, and the pointers of those frames that are still referred to as they were."""
+        """One new chunk SST, and pointers to it."""
         moves = sorted(moves, key=lambda move: move.keys[0])
         firsts = [Chunk.at(move.keys[0], move.pointer, move.frame) for move in moves]
         for first, move in zip(firsts, moves, strict=True):
             first.nonce = frame_nonce(move.frame)  # a new one, if it was sealed anew
+        # Flushes may go by before the last pointer is committed. Nothing is collected meanwhile: one turn at a time.
         await put_chunk_sst(self._storage, self._names, firsts)
+        self._storage.world.reached("repack_after_sst_before_pointers")
+        moved = 0
+        for start in range(0, len(moves), FRAMES_AT_ONCE):
+            group = slice(start, start + FRAMES_AT_ONCE)
+            await trio.lowlevel.checkpoint()
+            moved += await self._repoint(moves[group], firsts[group])
+        return moved
+
+    async def _repoint(self, moves: Sequence[Move], firsts: Sequence[Chunk]) -> int:
+        """Commit the new pointers of frames that were stored anew, as far as they are referred to as they were."""
         others: list[Chunk] = []
         before: dict[bytes, Pointer] = {}
         for move, first in zip(moves, firsts, strict=True):
             assert first.pointer is not None, "it was stored just now"
             others += [Chunk.at(key, first.pointer) for key in move.keys[1:]]
             before.update(dict.fromkeys(move.keys, move.pointer))
-        self._storage.world.reached("repack_after_sst_before_pointers")
         while True:
             version = self._versions.current
-            in_trees = {key: await self._lookup.find(key) for key in before}
+            in_trees = dict(zip(before, await self._lookup.find_many(list(before)), strict=True))
             if version is self._versions.current:
                 break
         # atomic: the memtables are asked again, and nothing else changes between that and the commit

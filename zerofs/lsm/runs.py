@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from zerofs.lsm.format.manifest import Run, SstInfo
 from zerofs.lsm.format.names import SstId
-from zerofs.lsm.format.rows import Row
+from zerofs.lsm.format.rows import Row, split_rows
 from zerofs.lsm.names import SstNames
 from zerofs.lsm.options import LsmOptions
 from zerofs.lsm.ranges import KeyRanges
@@ -25,25 +25,17 @@ class RunWriter:
 
         The names are added to `minted` as they are made: the caller settles them, whatever happens.
         """
+        return await self.put_parts(token, list(split_rows(rows, self._options.meta_sst_size_bytes)), ranges, minted)
+
+    async def put_parts(
+        self, token: bytes, parts: Sequence[Sequence[Row]], ranges: KeyRanges, minted: list[SstId]
+    ) -> Run:
+        """As `put`, of rows that `split_rows` has split; none, if there are range deletes only."""
         options = self._options
         ssts: list[SstInfo] = []
-        for part in _split(rows, options.meta_sst_size_bytes):
+        for part in parts or [()]:
             minted.append(self._names.mint())
             deleted = KeyRanges() if ssts else ranges
             block_size = options.block_size_bytes
             ssts.append(await put_meta_sst(self._storage, minted[-1], token, part, deleted, block_size))
         return Run(ssts=tuple(ssts), has_range_deletes=bool(ranges))
-
-
-def _split(rows: Sequence[Row], size_bytes: int) -> list[Sequence[Row]]:
-    """Parts of about `size_bytes`; one empty part when there are no rows."""
-    parts: list[Sequence[Row]] = []
-    start = size = 0
-    for index, (key, _, value) in enumerate(rows):
-        size += len(key) + len(value) + 7
-        if size >= size_bytes:
-            parts.append(rows[start : index + 1])
-            start, size = index + 1, 0
-    if start < len(rows) or not rows:
-        parts.append(rows[start:])
-    return parts

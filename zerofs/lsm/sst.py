@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from zerofs.crypto import aead
 from zerofs.errors import CorruptionError
 from zerofs.lsm.blockfetcher import BlockFetcher
 from zerofs.lsm.chunk import Frame
@@ -24,7 +25,8 @@ async def put_meta_sst(
     """Encode, seal and store one SST. `rows` in ascending key order; may be empty when there are range deletes."""
     name = sst_name(sst)
 
-    def work(nonces: bytes) -> tuple[SstInfo, list[bytes]]:
+    def work(seed: bytes) -> tuple[SstInfo, list[bytes]]:
+        nonces = aead.nonces(seed, nonces_needed(rows, block_size_bytes))
         sealed = seal_meta_sst(
             rows,
             ranges,
@@ -56,8 +58,7 @@ async def put_meta_sst(
         return info, body
 
     put_id = storage.new_put_id()
-    nonces = storage.nonces(nonces_needed(rows, block_size_bytes))
-    info, body = await storage.world.offload(Lane.CPU, work, nonces)
+    info, body = await storage.world.offload(Lane.CPU, work, storage.world.entropy(aead.NONCE_SIZE))
     await storage.create(name, body, put_id)
     storage.metrics.add("meta_ssts")
     storage.metrics.add("meta_sst_bytes", info.size_bytes)

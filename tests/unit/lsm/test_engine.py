@@ -4,11 +4,14 @@ import contextlib
 import itertools
 import os
 import random
+from dataclasses import replace
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.unit.lsm.kit import Bed, Crash, chunk_key
+from tests.unit.lsm.kit import TINY, Bed, Crash, chunk_key
 from zerofs.errors import (
     CorruptionError,
     FencedError,
@@ -17,11 +20,12 @@ from zerofs.errors import (
     RollbackError,
     UnavailableError,
 )
+from zerofs.lsm.flusher import sort_in_steps
 from zerofs.lsm.format.names import FLOOR_NAME
 from zerofs.lsm.registers import RegisterView
-from zerofs.lsm.syncer import LOOK_TIMEOUT_S
+from zerofs.lsm.syncer import CUT_ROWS, LOOK_TIMEOUT_S
 from zerofs.objectstore.decorator import StoreDecorator
-from zerofs.units import CHUNK_SIZE
+from zerofs.units import CHUNK_SIZE, MIB
 
 
 @pytest.fixture
@@ -403,6 +407,26 @@ async def test_an_older_bucket_is_refused_unless_accepted(bed):
         assert await engine.get(b"meta3") == b"x"
 
 
+async def test_many_rows_become_durable_although_nobody_asked(bed):
+    """A cut holds everybody up for as long as it has rows."""
+    bed.options = replace(TINY, memtable_size_bytes=16 * MIB)
+    async with bed.open() as engine:
+        for number in range(CUT_ROWS - 1):
+            engine.commit([(b"meta%06d" % number, b"x")])
+        await trio.testing.wait_all_tasks_blocked()
+        assert engine.dirty_bytes, "a few wait for others"
+        engine.commit([(b"meta", b"x")])
+        await trio.testing.wait_all_tasks_blocked()
+        assert not engine.dirty_bytes
+
+
+@given(st.lists(st.binary(max_size=6), max_size=300), st.integers(1, 50))
+def test_keys_are_sorted_in_steps_of_any_size(keys, step):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zerofs.lsm.flusher._SORT_STEP", step)
+        assert sort_in_steps(keys) == sorted(keys)
+
+
 async def test_random_life_against_a_dictionary(bed):
     """Commits, range deletes, syncs, flushes, crashes and reopenings, with everything checked after each opening."""
     rng = random.Random(11)
@@ -434,8 +458,12 @@ async def test_random_life_against_a_dictionary(bed):
                         await engine.sync()
                         durable = dict(model)
                     else:
-                        for _ in range(3):  # a repack may commit new pointers meanwhile
+                        await engine.flush()
+                        for _ in range(20):  # a repack may commit new pointers meanwhile
+                            if not engine.dirty_bytes:
+                                break
                             await engine.flush()
+                            await trio.testing.wait_all_tasks_blocked()
                         assert engine.dirty_bytes == 0
                         durable = dict(model)
                 if rng.random() < 0.5:

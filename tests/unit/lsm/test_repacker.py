@@ -111,24 +111,47 @@ async def test_what_is_written_during_a_repack_wins(bed, autojump_clock, when, f
         assert await engine.get(KEYS[7]) == b"newer"
 
 
-async def test_what_is_written_between_the_last_lookup_and_the_commit_wins(bed, autojump_clock):
+@pytest.mark.parametrize("at_once", [1, 128])
+async def test_what_is_written_between_the_last_lookup_and_the_commit_wins(bed, autojump_clock, monkeypatch, at_once):
+    monkeypatch.setattr("zerofs.lsm.repacker.FRAMES_AT_ONCE", at_once)
     bed.cache_bytes = 0
     async with bed.open() as engine:
         await make_poor(engine)
         lookup = engine._lookup
-        real = lookup.find
+        real = lookup.find_many
 
-        async def find(key):
-            found = await real(key)
-            if key == KEYS[7] and "repack_after_sst_before_pointers" in bed.world.points:
-                lookup.find = real
+        async def find_many(keys):
+            found = await real(keys)
+            if KEYS[6] in keys and "repack_after_sst_before_pointers" in bed.world.points:
+                lookup.find_many = real
                 engine.commit([(KEYS[6], b"newer")])
             return found
 
-        lookup.find = find
+        lookup.find_many = find_many
         await engine.maintenance.tighten()
-        assert lookup.find == real, "the repack was interrupted"
+        assert lookup.find_many == real, "the repack was interrupted"
         assert await engine.multi_get(KEYS[6:]) == [b"newer", CHUNKS[KEYS[7]]]
+
+
+async def test_flushes_may_go_by_while_pointers_are_committed(bed, autojump_clock, monkeypatch):
+    monkeypatch.setattr("zerofs.lsm.repacker.FRAMES_AT_ONCE", 1)
+    bed.cache_bytes = 0
+    async with bed.open() as engine:
+        await make_poor(engine)
+        real, flushes = engine._commits.repoint, []
+
+        def repoint(*arguments):
+            real(*arguments)
+            flushes.append(engine._syncer.want_flush())
+
+        monkeypatch.setattr(engine._commits, "repoint", repoint)
+        await engine.maintenance.tighten()
+        assert len(flushes) >= 2
+        await engine.maintenance.collect()
+        assert await engine.multi_get(KEYS) == [b"short"] * 6 + [CHUNKS[key] for key in KEYS[6:]]
+        assert await audit(bed.storage(), engine.manifest) == []
+    async with bed.open() as engine:
+        assert await engine.multi_get(KEYS) == [b"short"] * 6 + [CHUNKS[key] for key in KEYS[6:]]
 
 
 async def test_a_damaged_frame_is_not_carried_on(bed, autojump_clock):
