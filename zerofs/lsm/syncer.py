@@ -24,13 +24,16 @@ from zerofs.world import Lane
 log = logging.getLogger(__name__)
 
 GATHER_SHARE = 0.2
-"""After an append, the next cut waits at most this part of its time for those who were just answered to come back."""
+"""After an append, the next cut waits at most this part of its time for the next of those who were just answered."""
 
 GATHER_LEAST_SHARE = GATHER_SHARE / 16
 """Half as long each time that they did not come, down to this."""
 
 CUT_ROWS = 2048
 """So many rows are made durable although nobody asked: to encode them takes 3 ms at most."""
+
+GATHER_MOST = 0.6
+"""And at most this part of it for all of them: they come one after the other, as whoever answers them can."""
 
 LOOK_TIMEOUT_S = 5.0
 """How long a read that found an object missing waits for the answer who else may have deleted it."""
@@ -222,10 +225,16 @@ class Syncer:
         Otherwise each group would wait for the append of the other one, for ever.
         """
         enough = self._arrivals + answered
-        with trio.move_on_after(self._gather_share * append_ns / NS_PER_S) as patience:
+        append_s = append_ns / NS_PER_S
+        with trio.move_on_after(GATHER_MOST * append_s):
             while self._arrivals < enough:
-                await self._progress.wait()
-        share = self._gather_share / 2 if patience.cancelled_caught else GATHER_SHARE
+                arrived = self._arrivals
+                with trio.move_on_after(self._gather_share * append_s) as patience:
+                    while self._arrivals == arrived:
+                        await self._progress.wait()
+                if patience.cancelled_caught:
+                    break
+        share = GATHER_SHARE if self._arrivals >= enough else self._gather_share / 2
         self._gather_share = max(share, GATHER_LEAST_SHARE)
 
     async def _flush_first(self) -> None:

@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, TypeVar, final
 
 import boto3.session
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -39,6 +40,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.handlers import add_expect_header
 from botocore.parsers import ResponseParserError
 
+from zerofs import __version__
 from zerofs.errors import (
     AccessDeniedError,
     ConfigError,
@@ -296,7 +298,10 @@ def _check_content_range(name: str, start: int, length: int | None, content_rang
 @functools.cache
 def _session() -> Any:
     """One for the process: parsing S3's description takes 80 ms. Holds no credentials but those of the AWS chain."""
-    return boto3.session.Session()
+    core = botocore.session.Session()
+    # Nobody here looks at a time, and to understand one takes half a millisecond: each entry of a list has one.
+    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+    return boto3.session.Session(botocore_session=core)
 
 
 def _client(options: S3Options) -> Any:
@@ -317,6 +322,7 @@ def _client(options: S3Options) -> Any:
                 read_timeout=options.read_timeout_s,
                 max_pool_connections=CONNECTIONS,
                 tcp_keepalive=True,
+                user_agent=f"zerofs/{__version__}",  # the library's own is put together anew for each request
             ),
         )
     except (BotoCoreError, ValueError) as exc:

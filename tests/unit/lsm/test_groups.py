@@ -67,3 +67,21 @@ async def test_one_writer_waits_for_nobody(bed, autojump_clock):
     requests, seconds, _ = await run(bed, [0.0], 0.0)
     assert requests == ROUNDS
     assert seconds < 1.01 * ROUNDS * LATENCY_S
+
+
+async def test_those_who_come_back_one_after_the_other_are_waited_for(bed, autojump_clock):
+    """As programs do whose replies one thread sends: the last of them is back when half an append would have passed."""
+
+    async def come_back(engine, writer):
+        for number in range(ROUNDS):
+            engine.commit([(b"meta%d" % writer, b"%d" % number)])
+            await engine.sync()
+            await trio.sleep(0.03 * LATENCY_S * writer)
+
+    async with bed.open(store=FarStore(bed.store)) as engine:
+        before, begun = len(bed.trace), trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for writer in range(WRITERS):
+                nursery.start_soon(come_back, engine, writer)
+        assert len(bed.trace) - before < 1.2 * ROUNDS
+        assert trio.current_time() - begun < 1.6 * ROUNDS * LATENCY_S
