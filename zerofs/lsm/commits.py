@@ -4,6 +4,7 @@ Every key of the unsynced set is in the active memtable, because a memtable is o
 set. Nothing here awaits, so each method is atomic.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 from zerofs.lsm.chunk import Chunk, Shared
@@ -24,6 +25,12 @@ ROW_BYTES = 100
 """A row of metadata, about."""
 
 
+LIVE_MAX = 1024
+"""More live values than this are not left for the cut, which would encode all of them at one instant: 2 ms."""
+
+ENCODED_AT_ONCE = 64
+
+
 class Missing:
     """The type of MISSING: no memtable knows the key, the trees must be asked."""
 
@@ -42,6 +49,9 @@ class Commits:
         """Oldest first."""
         self._unsynced: dict[bytes, Entry] = {}
         self._unsynced_ranges = KeyRanges()
+        self._live: dict[bytes, None] = {}
+        """Keys under which the unsynced set has live values, or had, but no chunks; what was put last comes last."""
+        self._live_chunks: set[bytes] = set()
         self.seqno = seqno
         """Of the newest commit."""
         self._cut_seqno = seqno
@@ -70,7 +80,7 @@ class Commits:
         self, rows: Iterable[tuple[bytes, NewValue | None]], delete_ranges: Sequence[tuple[bytes, bytes]]
     ) -> None:
         """One operation: range deletes, then rows."""
-        active, unsynced = self.active, self._unsynced
+        active, unsynced, live = self.active, self._unsynced, self._live
         for start, stop in delete_ranges:
             for key, gone in active.delete_range(start, stop):
                 self._supersede(gone, unsynced=key in unsynced)
@@ -79,13 +89,32 @@ class Commits:
         for key, value in rows:
             if key.startswith(CHUNK_PREFIX):
                 entry = self._replace_chunk(key, value)
+                if _is_live(entry):
+                    self._live_chunks.add(key)
             else:
                 assert type(value) is not Shared, "only chunks are shared"
                 assert type(value) is not memoryview, "only chunks are views"
                 entry = value
+                if _is_live(entry):
+                    live.pop(key, None)
+                    live[key] = None
             active.put(key, entry)
             unsynced[key] = entry
         self.seqno += 1
+        if len(live) > LIVE_MAX:
+            self._encode_oldest()
+
+    def _encode_oldest(self) -> None:
+        """Encode what was not put again for long, so that little is left for the cut: nothing is answered meanwhile."""
+        for key in list(itertools.islice(self._live, ENCODED_AT_ONCE)):
+            del self._live[key]
+            self._encode_live(key, self._unsynced)
+
+    def _encode_live(self, key: bytes, rows: dict[bytes, Entry]) -> None:
+        entry = rows.get(key)
+        if _is_live(entry):
+            rows[key] = encoded = self._encode(key, entry)
+            self.active.put(key, encoded)
 
     def _replace_chunk(self, key: bytes, value: NewValue | None) -> Entry:
         old = self.active.rows.get(key)
@@ -151,10 +180,9 @@ class Commits:
         if self.has_unsynced:
             rows, self._unsynced = self._unsynced, {}
             ranges, self._unsynced_ranges = self._unsynced_ranges, KeyRanges()
-            for key, entry in rows.items():
-                if entry is not None and type(entry) is not bytes and type(entry) is not Chunk:
-                    rows[key] = encoded = self._encode(key, entry)
-                    self.active.put(key, encoded)
+            for key in (*self._live, *self._live_chunks):
+                self._encode_live(key, rows)
+            self._live, self._live_chunks = {}, set()
             cut = Cut(rows=rows, ranges=ranges, first_seqno=self._cut_seqno + 1, last_seqno=self.seqno)
             self._cut_seqno = self.seqno
             self.live_chunk_bytes = 0
@@ -202,6 +230,10 @@ class Commits:
         """The memtables as sources of a scan, newest first."""
         memtables = [self.active, *(frozen.memtable for frozen in reversed(self.frozen))]
         return [_slice(memtable, start, stop, limit) for memtable in memtables if memtable]
+
+
+def _is_live(entry: object) -> bool:
+    return entry is not None and type(entry) is not bytes and type(entry) is not Chunk
 
 
 def _slice(memtable: Memtable, start: bytes, stop: bytes, limit: int) -> Slice:

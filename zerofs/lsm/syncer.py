@@ -29,9 +29,6 @@ GATHER_SHARE = 0.2
 GATHER_LEAST_SHARE = GATHER_SHARE / 16
 """Half as long each time that they did not come, down to this."""
 
-CUT_ROWS = 2048
-"""So many rows are made durable although nobody asked: to encode them takes 3 ms at most."""
-
 GATHER_MOST = 0.6
 """And at most this part of it for all of them: they come one after the other, as whoever answers them can."""
 
@@ -100,8 +97,6 @@ class Syncer:
         if self._oldest_uncut_ns is None:
             self._oldest_uncut_ns = self._storage.world.monotonic_ns()
             self._progress.notify()  # the volume is at rest no more
-        if self._commits.unsynced_count >= CUT_ROWS:
-            self.want_sync()  # a cut takes as long as it has rows, and nothing is answered meanwhile
         if self._commits.active.size_bytes >= self._options.memtable_size_bytes and not self._flush_wanted:
             self.want_flush()
 

@@ -15,7 +15,7 @@ from zerofs.lsm.format.header import (
 )
 from zerofs.lsm.format.names import wal_name
 from zerofs.lsm.format.pointer import IN_SST, IN_WAL, Pointer, decode_pointer, encode_pointer
-from zerofs.lsm.format.rows import DELETE, POINTER, PUT, Row
+from zerofs.lsm.format.rows import DELETE, POINTER, PUT, Row, sort_in_steps
 from zerofs.lsm.format.wal import FENCE, MAX_RECORD_SIZE, NO_PUT_ID, ROWS, WalRecord, decode_record, encode_record
 from zerofs.lsm.memtable import Entry
 from zerofs.lsm.ranges import KeyRanges
@@ -116,7 +116,7 @@ def _encode_cut(cut: Cut, pointers: Mapping[int, Pointer], previous_put_id: byte
         previous_put_id=previous_put_id,
         seqnos=(cut.first_seqno, cut.last_seqno),
         range_deletes=cut.ranges,
-        rows=[encode_row(key, cut.rows[key], pointers) for key in sorted(cut.rows)],
+        rows=[encode_row(key, cut.rows[key], pointers) for key in sort_in_steps(list(cut.rows))],
     )
 
 

@@ -8,8 +8,6 @@ from dataclasses import replace
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.unit.lsm.kit import TINY, Bed, Crash, chunk_key
 from zerofs.errors import (
@@ -20,10 +18,10 @@ from zerofs.errors import (
     RollbackError,
     UnavailableError,
 )
-from zerofs.lsm.flusher import sort_in_steps
+from zerofs.lsm.commits import ENCODED_AT_ONCE, LIVE_MAX
 from zerofs.lsm.format.names import FLOOR_NAME
 from zerofs.lsm.registers import RegisterView
-from zerofs.lsm.syncer import CUT_ROWS, LOOK_TIMEOUT_S
+from zerofs.lsm.syncer import LOOK_TIMEOUT_S
 from zerofs.objectstore.decorator import StoreDecorator
 from zerofs.units import CHUNK_SIZE, MIB
 
@@ -407,24 +405,39 @@ async def test_an_older_bucket_is_refused_unless_accepted(bed):
         assert await engine.get(b"meta3") == b"x"
 
 
-async def test_many_rows_become_durable_although_nobody_asked(bed):
-    """A cut holds everybody up for as long as it has rows."""
+async def test_few_live_values_are_left_for_the_cut(bed):
+    """It holds everybody up for as long as it encodes. What is put again and again waits for it nevertheless."""
+    bed.options = replace(TINY, memtable_size_bytes=16 * MIB)
+    values = {b"meta%06d" % number: Live(b"%d" % number) for number in range(3 * LIVE_MAX)}
+    often, value = b"meta often", Live(b"")
+    async with bed.open() as engine:
+        for number, (key, live) in enumerate(values.items()):
+            value.value = b"%d" % number
+            engine.commit([(key, live), (often, value)])
+        asked = sum(live.encodings for live in values.values())
+        assert 2 * LIVE_MAX - ENCODED_AT_ONCE <= asked <= 2 * LIVE_MAX + ENCODED_AT_ONCE
+        assert not value.encodings
+        first = next(iter(values))
+        values[first].value = b"changed"
+        engine.commit([(first, values[first])])
+        await engine.sync()
+        assert sum(live.encodings for live in values.values()) == len(values) + 1, "once each, and what came back again"
+        assert value.encodings == 1
+        expected = {key: live.value for key, live in values.items()} | {often: value.value}
+        assert dict(zip(expected, await engine.multi_get(list(expected)), strict=True)) == expected
+    async with bed.open(read_only=True) as reader:
+        assert dict(await reader.scan(b"meta", b"metb", 10**6)) == expected
+
+
+async def test_a_live_value_that_is_deleted_does_not_come_back(bed):
     bed.options = replace(TINY, memtable_size_bytes=16 * MIB)
     async with bed.open() as engine:
-        for number in range(CUT_ROWS - 1):
-            engine.commit([(b"meta%06d" % number, b"x")])
-        await trio.testing.wait_all_tasks_blocked()
-        assert engine.dirty_bytes, "a few wait for others"
-        engine.commit([(b"meta", b"x")])
-        await trio.testing.wait_all_tasks_blocked()
-        assert not engine.dirty_bytes
-
-
-@given(st.lists(st.binary(max_size=6), max_size=300), st.integers(1, 50))
-def test_keys_are_sorted_in_steps_of_any_size(keys, step):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zerofs.lsm.flusher._SORT_STEP", step)
-        assert sort_in_steps(keys) == sorted(keys)
+        engine.commit([(b"meta gone", Live(b"x")), (b"meta range", Live(b"x")), (b"meta put", Live(b"x"))])
+        engine.commit([(b"meta gone", None), (b"meta put", b"bytes")], [(b"meta range", b"meta range!")])
+        for number in range(2 * LIVE_MAX):
+            engine.commit([(b"meta%06d" % number, Live(b"x"))])
+        await engine.sync()
+        assert await engine.multi_get([b"meta gone", b"meta range", b"meta put"]) == [None, None, b"bytes"]
 
 
 async def test_random_life_against_a_dictionary(bed):

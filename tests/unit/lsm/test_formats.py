@@ -320,3 +320,10 @@ def test_other_names_are_refused(name):
     for parse in (names.parse_manifest_name, names.parse_wal_name, names.parse_sst_name):
         with pytest.raises(CorruptionError):
             parse(name)
+
+
+@given(st.lists(st.binary(max_size=6), max_size=300), st.integers(1, 50))
+def test_keys_are_sorted_in_steps_of_any_size(keys, step):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "SORT_STEP", step)
+        assert rows.sort_in_steps(keys) == sorted(keys)
