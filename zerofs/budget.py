@@ -34,5 +34,5 @@ def engine_options(settings: Settings) -> LsmOptions:
 
 
 def read_ahead_bytes(settings: Settings) -> int:
-    """How far to fetch in front of readers, all together: half of what the cache keeps of data that is new to it."""
+    """How far to fetch in front of readers, all together: about half of what the cache keeps of data new to it."""
     return min(32 * MIB, engine_options(settings).cache_memory_bytes // 12)

@@ -78,9 +78,9 @@ class Index:
         )
         return index
 
-    def _sort(self, hashes: "array[int]", offsets: "array[int]", lengths: "array[int]") -> None:
-        order = sorted(range(len(hashes)), key=hashes.__getitem__)  # stable: of equal ones the last stays the last
-        self._keys = array("Q", map(hashes.__getitem__, order))
+    def _sort(self, keys: "array[int]", offsets: "array[int]", lengths: "array[int]") -> None:
+        order = sorted(range(len(keys)), key=keys.__getitem__)  # stable: of equal ones the last stays the last
+        self._keys = array("Q", map(keys.__getitem__, order))
         self._offsets = array("Q", map(offsets.__getitem__, order))
         self._lengths = array("Q", map(lengths.__getitem__, order))
 

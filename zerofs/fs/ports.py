@@ -9,7 +9,10 @@ T = TypeVar("T")
 
 
 class Deferred(Protocol):
-    """A live value: the engine keeps the object and asks for its bytes once per cut."""
+    """A live value: the engine keeps the object and asks for its bytes at the cut, or before when it is put rarely.
+
+    So it changes only together with a commit of it, without an await in between.
+    """
 
     def encode(self) -> bytes:
         """The value as of now. Does not await, does not fail. Empty, for a chunk: there is none."""
@@ -17,7 +20,7 @@ class Deferred(Protocol):
 
 
 Value = bytes | memoryview | Deferred
-"""`get` gives the live object back as long as no cut has taken it, then bytes. Views are of chunks alone."""
+"""`get` gives the live object back until it is encoded, then bytes. Views are of chunks alone."""
 
 Row = tuple[bytes, Value | Shared | None]
 """A key and what to put there; None deletes."""

@@ -5,7 +5,7 @@ Not the place where anything is fetched: the engine does that, when it has hands
 
 from collections import deque
 
-from zerofs.units import MIB
+from zerofs.units import CHUNK_SIZE, MIB
 
 FIRST_WINDOW = MIB
 
@@ -74,7 +74,7 @@ class ReadAhead:
         start, stop = self._ahead, self._expected + self._window
         if stop - start > STEP:
             stop -= (stop - start) % STEP
-        stop = min(stop, file_size)
+        stop = min(stop - stop % CHUNK_SIZE, file_size)  # part of a chunk would be a request of its own
         if start >= stop:
             return None
         self._ahead = stop

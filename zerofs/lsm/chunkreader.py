@@ -4,14 +4,12 @@ What one read is fetching another one waits for. A frame is accepted only if it 
 more from the store itself, then it is corruption, never zeros.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import trio
-
-from zerofs.errors import CorruptionError, UnavailableError
+from zerofs.errors import CorruptionError
 from zerofs.lsm.chunk import Chunk, Frame, Text
+from zerofs.lsm.flights import Flights
 from zerofs.lsm.format.pointer import Pointer
 from zerofs.lsm.frames import FrameFetcher, Near, origin_of
 from zerofs.lsm.options import LsmOptions
@@ -48,25 +46,14 @@ def _sealed(source: Chunk | Pointer) -> _Sealed:
     return _Sealed(source.nonce, source.size, None, source)
 
 
-class _Fetch:
-    """What one read is fetching, and how that ended."""
-
-    __slots__ = ("done", "error")
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.error: UnavailableError | None = None
-        """For the others, too: whoever waited has waited long enough."""
-
-
 class ChunkReader:
     """Reads the chunks that rows point to."""
 
     def __init__(self, storage: Storage, options: LsmOptions) -> None:
         self._storage = storage
         self._fetcher = FrameFetcher(storage, options)
-        self._coming: dict[bytes, _Fetch] = {}
-        """By nonce, what somebody is fetching now."""
+        self._flights: Flights[bytes] = Flights()
+        """By nonce."""
         self.misses = 0
         """Reads that found something missing in memory, unasked ones too."""
 
@@ -87,16 +74,17 @@ class ChunkReader:
         if missing:
             self.misses += 1
         while missing:
-            theirs = {position: self._coming[it.nonce] for position, it in missing.items() if it.nonce in self._coming}
+            flights = {position: self._flights.of(it.nonce) for position, it in missing.items()}
+            theirs = {position: flight for position, flight in flights.items() if flight is not None}
             mine = {position: it for position, it in missing.items() if position not in theirs}
             if mine:
                 for position, text in (await self._read_missing(mine, near, unasked)).items():
                     found[position] = text
-            for position, fetch in theirs.items():
-                await fetch.done.wait()
+            for position, flight in theirs.items():
+                await flight.ended()
                 found[position] = self._storage.chunks.get(missing[position].nonce)
-                if found[position] is None and fetch.error is not None:
-                    raise UnavailableError(str(fetch.error)) from fetch.error
+                if found[position] is None:
+                    flight.raise_trouble()
             # What the others did not get, or memory has lost again.
             missing = {position: missing[position] for position in theirs if found[position] is None}
         return found
@@ -111,32 +99,16 @@ class ChunkReader:
 
     async def _read_missing(self, wanted: dict[int, _Sealed], near: Near | None, unasked: bool) -> dict[int, Text]:
         """Fetch and open the chunks; they are in memory then. What needs no store does not wait for what does."""
-        with self._fetching(wanted, unasked):
+        with self._flights.fetching((it.nonce for it in wanted.values()), unasked=unasked):
             frames = {position: it.frame for position, it in wanted.items() if it.frame is not None}
             elsewhere = [(position, it.place) for position, it in wanted.items() if it.frame is None]
             away = await self._fetcher.look(elsewhere, frames) if elsewhere else []
             found = await self._open_all(wanted, frames, unasked)
         if away:
             rest = {position: wanted[position] for position, _ in away}
-            with self._fetching(rest, unasked):
+            with self._flights.fetching((it.nonce for it in rest.values()), unasked=unasked):
                 found |= await self._open_all(rest, await self._fetcher.fetch(away, near), unasked)
         return found
-
-    @contextlib.contextmanager
-    def _fetching(self, wanted: dict[int, _Sealed], unasked: bool) -> Iterator[None]:
-        """Within the block others wait for these chunks instead of fetching them, too."""
-        fetch = _Fetch()
-        self._coming.update((it.nonce, fetch) for it in wanted.values())
-        try:
-            yield
-        except UnavailableError as error:
-            fetch.error = None if unasked else error
-            raise
-        finally:
-            for it in wanted.values():
-                if self._coming.get(it.nonce) is fetch:
-                    del self._coming[it.nonce]
-            fetch.done.set()
 
     async def _open_all(self, wanted: dict[int, _Sealed], frames: dict[int, Frame], unasked: bool) -> dict[int, Text]:
         positions = list(frames)

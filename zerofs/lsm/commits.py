@@ -72,9 +72,9 @@ class Commits:
         )
 
     @property
-    def unsynced_count(self) -> int:
-        """How many rows the unsynced set has. A WAL object takes about ROW_BYTES for each."""
-        return len(self._unsynced)
+    def unsynced_row_bytes(self) -> int:
+        """About what the rows of the unsynced set take in a WAL object."""
+        return ROW_BYTES * len(self._unsynced)
 
     def commit(
         self, rows: Iterable[tuple[bytes, NewValue | None]], delete_ranges: Sequence[tuple[bytes, bytes]]

@@ -21,7 +21,7 @@ from zerofs.lsm.checkpoints import Checkpoints
 from zerofs.lsm.chunk import Chunk, Shared
 from zerofs.lsm.chunkreader import ChunkReader, Source
 from zerofs.lsm.chunkwriter import ChunkWriter
-from zerofs.lsm.commits import ROW_BYTES, Commits, Missing
+from zerofs.lsm.commits import Commits, Missing
 from zerofs.lsm.follower import Follower, State
 from zerofs.lsm.format.manifest import Checkpoint, Manifest
 from zerofs.lsm.format.pointer import Pointer
@@ -166,7 +166,7 @@ class Engine:
     # --- reads -------------------------------------------------------------------------------------------------
 
     async def get(self, key: bytes) -> Value | None:
-        """The value of a key, None if it has none. A live value comes back as the object that was put.
+        """The value of a key, None if it has none. A live value comes back as the object that was put, or as its bytes.
 
         No checkpoint when the answer is in memory. Raises CorruptionError, UnavailableError.
         """
@@ -335,11 +335,7 @@ class Engine:
         syncer = self._syncer
         if syncer is None:
             return 0
-        return (
-            self._chunk_bytes()
-            + ROW_BYTES * self._commits.unsynced_count
-            + (syncer.durable_seqno < self._commits.seqno)
-        )
+        return self._chunk_bytes() + self._commits.unsynced_row_bytes + (syncer.durable_seqno < self._commits.seqno)
 
     def _chunk_bytes(self) -> int:
         pending_bytes = self._writer.chunk_writer.pending_bytes if self._writer is not None else 0

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
+from zerofs.lsm.blockfetcher import BlockFetcher
 from zerofs.lsm.commits import Commits, Missing
 from zerofs.lsm.format.manifest import Manifest
 from zerofs.lsm.format.pointer import Pointer, decode_pointer
@@ -30,6 +31,7 @@ class Lookup:
         self._storage = storage
         self._commits = commits
         self._current = current
+        self._fetcher = BlockFetcher(storage)
         self._view_of: Manifest | None = None
         self._views: dict[bytes, TreeView] = {}
 
@@ -102,7 +104,7 @@ class Lookup:
         """The tree that a key belongs to, as it is in the current version."""
         manifest = self._current()
         if manifest is not self._view_of:
-            ssts = SstReader(self._storage, manifest.tokens)
+            ssts = SstReader(self._storage, manifest.tokens, self._fetcher)
             self._views = {tree.prefix: TreeView(tree, ssts) for tree in manifest.trees}
             self._view_of = manifest
         return self._views[tree_of(key)]

@@ -13,7 +13,10 @@ from zerofs.lsm.ranges import KeyRanges
 
 
 class Deferred(Protocol):
-    """A live value: put as often as it changes, encoded once per cut. `encode` must not await and must not fail.
+    """A live value: put as often as it changes, encoded at the cut or, if it was not put again for long, before.
+
+    It changes only together with a commit of it, without an await in between: what was encoded before the change is
+    not asked for again. `encode` must not await and must not fail.
 
     For a chunk key, an empty encoding deletes the key: the chunk became a hole.
     """
@@ -31,6 +34,8 @@ NewValue = Value | Shared
 
 Entry = bytes | Deferred | Chunk | None
 """What a memtable holds; None is a delete that hides older sources."""
+
+_ABSENT = object()
 
 _ROW_OVERHEAD = 200
 """Bytes of Python objects per row, about."""
@@ -55,9 +60,12 @@ class Memtable:
     def put(self, key: bytes, entry: Entry) -> None:
         """The newest value of a key."""
         rows = self.rows
-        if key not in rows:
+        old = rows.get(key, _ABSENT)
+        if old is _ABSENT:
             self._unsorted.append(key)
             self.size_bytes += len(key) + _ROW_OVERHEAD
+        elif type(old) is bytes:
+            self.size_bytes -= len(old)
         rows[key] = entry
         if type(entry) is bytes:
             self.size_bytes += len(entry)
@@ -97,10 +105,11 @@ class Memtable:
 
     def dismantle(self) -> None:
         """Free the memory of one that nobody uses any more, in a thread: at once, it would hold the interpreter."""
-        rows = self.rows
+        rows, unsorted = self.rows, self._unsorted
         for _ in range(len(rows)):
             rows.popitem()
-        self._keys.clear()
+        for _ in range(len(unsorted)):
+            unsorted.pop()
 
     def chunks(self) -> Iterator[Chunk]:
         """The chunks among the rows."""

@@ -40,7 +40,7 @@ class LsmOptions:
     dirty_limit_bytes: int = 96 * MIB
     """Chunk data in memory that is not in the store yet. Above it, writers wait."""
 
-    uploads_max: int = 8
+    uploads_max: int = 6
     """Chunk SSTs on their way to the store at one time."""
 
     frozen_memtables_max: int = 2

@@ -16,7 +16,7 @@ from zerofs.units import CHUNK_SIZE
 _log = logging.getLogger(__name__)
 
 JOB_CHUNKS = 128
-"""2 MiB: large enough for one request, small enough for somebody who waits for a part of it."""
+"""4 MiB: large enough for one request, small enough for somebody who waits for a part of it."""
 
 
 class Prefetcher:

@@ -11,7 +11,6 @@ from zerofs.lsm.format.manifest import SstInfo
 from zerofs.lsm.format.names import SstId, sst_name
 from zerofs.lsm.format.rows import Row, Rows, decode_rows
 from zerofs.lsm.format.sst import MAX_BLOCK_SIZE, MAX_INDEX_SIZE, SstIndex, decode_index, place
-from zerofs.lsm.origins import Origin
 from zerofs.lsm.ranges import KeyRanges
 from zerofs.lsm.sealing.work import nonces_needed, seal_meta_sst
 from zerofs.lsm.storage import Storage
@@ -68,10 +67,10 @@ async def put_meta_sst(
 class SstReader:
     """Reads the meta SSTs of a manifest. `tokens`: epoch → token, from that manifest."""
 
-    def __init__(self, storage: Storage, tokens: dict[int, bytes]) -> None:
+    def __init__(self, storage: Storage, tokens: dict[int, bytes], fetcher: BlockFetcher | None = None) -> None:
         self._storage = storage
         self._tokens = tokens
-        self._fetcher = BlockFetcher(storage)
+        self._fetcher = fetcher or BlockFetcher(storage)
 
     async def index(self, info: SstInfo) -> SstIndex:
         """The index of an SST: one GET of its tail when it is in no cache."""
@@ -80,7 +79,7 @@ class SstReader:
             return cached
         offset = info.size_bytes - info.index_length
         frame = await self._fetcher.section(info, offset, info.index_length)
-        text = await self._open(self._origin(info).index, info, offset, frame, MAX_INDEX_SIZE)
+        text = await self._open(self._fetcher.origin(info).index, info, offset, frame, MAX_INDEX_SIZE)
         index = decode_index(text, blocks_length=offset - HEADER_SIZE, what=info.name)
         self._storage.indexes.put(info.sst, index, index.size_bytes)
         return index
@@ -95,22 +94,19 @@ class SstReader:
             return cached
         offset = index.offsets[number]
         frame = await self._fetcher.block(info, index.offsets, number)
-        text = await self._open(self._origin(info).block, info, offset, frame, MAX_BLOCK_SIZE)
+        text = await self._open(self._fetcher.origin(info).block, info, offset, frame, MAX_BLOCK_SIZE)
         rows = decode_rows(text, f"{info.name} at byte {offset}")
         self._storage.blocks.put(place_in_cache, rows, rows.size_bytes)
         return rows
 
-    def _origin(self, info: SstInfo) -> Origin:
-        return self._storage.origins.of(info.sst[0])
-
     async def _open(self, sealer: Sealer, info: SstInfo, offset: int, frame: Frame, limit: int) -> bytes:
-        """Open a frame; one that came damaged from the disk cache is fetched again once."""
+        """Open a frame; one that came damaged from the disk cache, or with others, is fetched again once."""
         where = place(info.name, offset, self._token(info))
         try:
             return sealer.open(frame, where, limit)
         except CorruptionError as error:
             again = await self._fetcher.again(info, offset, len(frame))
-            at = f"{info.name} at byte {offset}{self._origin(info).where}"
+            at = f"{info.name} at byte {offset}{self._fetcher.origin(info).where}"
             if again == frame:
                 raise CorruptionError(f"{at}: {error}") from error
             try:

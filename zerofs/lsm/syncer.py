@@ -30,7 +30,11 @@ GATHER_LEAST_SHARE = GATHER_SHARE / 16
 """Half as long each time that they did not come, down to this."""
 
 GATHER_MOST = 0.6
-"""And at most this part of it for all of them: they come one after the other, as whoever answers them can."""
+"""At most this part of the append for all of them: they come one after the other, as whoever answers them can."""
+
+APPEND_MOST_S = 0.25
+"""No append counts as longer than this: one that took longer met an outage, or a store where nothing is worth waiting
+for."""
 
 LOOK_TIMEOUT_S = 5.0
 """How long a read that found an object missing waits for the answer who else may have deleted it."""
@@ -73,6 +77,7 @@ class Syncer:
         self._arrivals = 0
         """How often somebody began to wait."""
         self._gather_share = GATHER_SHARE
+        self._append_s = 0.0
         self._sync_wanted = trio.Event()
         self._flush_wanted = False
         self._frozen_wanted = trio.Event()
@@ -169,7 +174,7 @@ class Syncer:
             await self.fail(error)
 
     async def _cut_once(self) -> None:
-        answered, started_ns = self._waiters, self._storage.world.monotonic_ns()
+        answered = self._waiters
         freeze = self._worth_freezing()
         if freeze:
             self._flush_wanted = False
@@ -189,7 +194,7 @@ class Syncer:
             self._frozen_wanted.set()
         self._progress.notify()
         if answered and (answered > 1 or self._waiters > answered):
-            await self._gather(answered, self._storage.world.monotonic_ns() - started_ns)
+            await self._gather(answered)
 
     def _worth_freezing(self) -> bool:
         if len(self._commits.frozen) >= self._options.frozen_memtables_max:
@@ -208,23 +213,24 @@ class Syncer:
         else:
             await self._chunk_writer.store(pending)
         self._storage.world.reached("sync_after_chunks_before_wal")
+        began_ns = self._storage.world.monotonic_ns()
         await self._wal.append(cut, carried)
+        self._append_s = min((self._storage.world.monotonic_ns() - began_ns) / NS_PER_S, APPEND_MOST_S)
         self._storage.world.reached("sync_after_wal_before_wake")
         for chunk in carried:
             self._carried_bytes += len(chunk.frame or b"")
             self._storage.keep_decoded(chunk)
 
-    async def _gather(self, answered: int, append_ns: int) -> None:
+    async def _gather(self, answered: int) -> None:
         """Make one group of those who were just answered, and may come back at once, and of those who wait already.
 
         Otherwise each group would wait for the append of the other one, for ever.
         """
         enough = self._arrivals + answered
-        append_s = append_ns / NS_PER_S
-        with trio.move_on_after(GATHER_MOST * append_s):
-            while self._arrivals < enough:
+        with trio.move_on_after(GATHER_MOST * self._append_s):
+            while self._arrivals < enough and not (self._flush_wanted or self._closing):
                 arrived = self._arrivals
-                with trio.move_on_after(self._gather_share * append_s) as patience:
+                with trio.move_on_after(self._gather_share * self._append_s) as patience:
                     while self._arrivals == arrived:
                         await self._progress.wait()
                 if patience.cancelled_caught:
@@ -238,11 +244,11 @@ class Syncer:
         closing = self._closing and not self._commits.active and len(self._commits.frozen) == 1
         # atomic: the memtable leaves in the same instant as its rows are in the version
         await self._flusher.flush(frozen, closed=closing, in_force=lambda: self._commits.drop(frozen))
-        await self._storage.world.offload(Lane.CPU, frozen.memtable.dismantle)
         self._storage.metrics.add("flushes")
         if self._flush_wanted:
             self._sync_wanted.set()
         self._progress.notify()
+        await self._storage.world.offload(Lane.CPU, frozen.memtable.dismantle)
 
     async def _wait_until(self, condition: Callable[[], bool], what: str) -> None:
         timeout_s = self._options.close_timeout_s if self._closing else self._options.sync_timeout_s

@@ -212,7 +212,7 @@ class S3Store:
             if ranged:
                 _check_content_range(name, start, length, str(reply.get("ContentRange", "")), announced)
             try:
-                data = _read(stream, announced)
+                data = bytes(stream.read()) if length is None else _read(stream, length)
             except Exception as exc:
                 # Whatever ends a body early, also exceptions of boto3's own HTTP library that it does not translate.
                 raise UnavailableError(f"{name} in {self.url}: the body was cut off ({type(exc).__name__})") from exc
@@ -258,20 +258,21 @@ class S3Store:
 
 
 def _read(stream: Any, size: int) -> bytes:
-    """A body that has that size, or what came of it. Into one piece of memory: `read` copies a long one twice."""
+    """A body that has that size, or what came of it.
+
+    Into one piece of memory: `read` copies a long one twice. Only for who knows what he asked for, since memory is
+    taken before anything comes.
+    """
     if size <= PIECE_BYTES:
         return bytes(stream.read())
     memory = io.BytesIO()
     memory.seek(size - 1)
     memory.write(b"\0")
+    end = 0
     with memory.getbuffer() as view:
-        end = 0
-        while end < size:
-            with view[end : end + PIECE_BYTES] as piece:
-                count = stream.readinto(piece)
-            if not count:
-                break
-            end += count
+        while end < size and (piece := stream.read(min(PIECE_BYTES, size - end))):
+            view[end : end + len(piece)] = piece
+            end += len(piece)
     memory.truncate(end)
     return memory.getvalue()  # not a copy: nobody else has a view any more
 

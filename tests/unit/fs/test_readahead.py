@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zerofs.fs.readahead import FIRST_WINDOW, ReadAhead, Streams
-from zerofs.units import KIB, MIB
+from zerofs.units import CHUNK_SIZE, KIB, MIB
 
 LIMIT = 8 * MIB
 SIZE = 1000 * MIB
@@ -35,6 +35,13 @@ def test_nothing_is_fetched_behind_the_end():
     state.after(0, MIB, 3 * MIB, 1)
     assert state.after(MIB, MIB, 3 * MIB, 2) == (2 * MIB, 3 * MIB)
     assert state.after(2 * MIB, MIB, 3 * MIB, 3) is None
+
+
+def test_what_is_asked_for_ends_with_a_chunk_wherever_the_reader_began():
+    state = ReadAhead(Streams(LIMIT))
+    windows = [ahead for ahead in read_through(state, 100_000, count=400, start=12_345) if ahead]
+    assert len(windows) > 3
+    assert all(stop % CHUNK_SIZE == 0 for _, stop in windows)
 
 
 def test_a_jump_ends_it():

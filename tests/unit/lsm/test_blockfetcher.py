@@ -91,25 +91,52 @@ async def test_two_that_want_the_same_blocks_fetch_them_once(sst):
     assert len(bench.calls) == 1
 
 
-async def test_who_waited_for_a_fetch_that_failed_fetches_himself(sst):
+async def test_who_waited_for_a_store_that_does_not_answer_has_waited_long_enough(sst):
+    """Else each of them would wait for as long again, one after the other."""
     bench, info = sst
     store = Slow(bench.store)
     reader, index, _ = await open_reader(bench, info, store)
     store.gate, store.failures = trio.Event(), 1
-    results = []
+    failed = []
 
     async def get():
-        try:
-            results.append(list(await reader.block(info, index, 0)))
-        except UnavailableError:
-            results.append(None)
+        with pytest.raises(UnavailableError, match="the store is away"):
+            await reader.block(info, index, 0)
+        failed.append(True)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(get)
-        nursery.start_soon(get)
+        for _ in range(6):
+            nursery.start_soon(get)
         await wait_all_tasks_blocked()
         store.gate.set()
-    assert sorted(results, key=bool) == [None, list(await reader.block(info, index, 0))]
+    assert len(failed) == 6
+    assert len(bench.calls) == 1
+    assert await read(reader, info, index, [0]) == ROWS[: len(await reader.block(info, index, 0))]
+
+
+async def test_who_waited_for_one_that_was_cancelled_fetches_himself(sst):
+    bench, info = sst
+    store = Slow(bench.store)
+    reader, index, _ = await open_reader(bench, info, store)
+    store.gate, scope, found = trio.Event(), trio.CancelScope(), []
+
+    async def first():
+        with scope:
+            await reader.block(info, index, 0)
+
+    async def second():
+        found.extend(await reader.block(info, index, 0))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(second)
+        await wait_all_tasks_blocked()
+        scope.cancel()
+        await wait_all_tasks_blocked()
+        store.gate.set()
+    assert scope.cancelled_caught
+    assert found == ROWS[: len(found)] != []
 
 
 async def test_what_came_along_damaged_is_fetched_again(sst):

@@ -429,6 +429,18 @@ async def test_few_live_values_are_left_for_the_cut(bed):
         assert dict(await reader.scan(b"meta", b"metb", 10**6)) == expected
 
 
+async def test_a_memtable_counts_what_it_holds_however_often_that_was_put(bed):
+    bed.options = replace(TINY, memtable_size_bytes=16 * MIB)
+    values = {b"meta%06d" % number: Live(bytes(150)) for number in range(2 * LIVE_MAX)}
+    async with bed.open() as engine:
+        sizes = []
+        for _ in range(20):
+            for key, value in values.items():
+                engine.commit([(key, value)])
+            sizes.append(engine.statistics()["memtable_bytes"])
+        assert sizes[-1] <= 1.1 * sizes[1]
+
+
 async def test_a_live_value_that_is_deleted_does_not_come_back(bed):
     bed.options = replace(TINY, memtable_size_bytes=16 * MIB)
     async with bed.open() as engine:

@@ -6,7 +6,9 @@ import pytest
 import trio
 
 from tests.unit.lsm.kit import Bed
+from zerofs.errors import UnavailableError
 from zerofs.objectstore.decorator import StoreDecorator
+from zerofs.objectstore.faults import FaultRates, FaultyStore
 
 LATENCY_S = 0.1
 WRITERS, ROUNDS = 16, 30
@@ -85,3 +87,26 @@ async def test_those_who_come_back_one_after_the_other_are_waited_for(bed, autoj
                 nursery.start_soon(come_back, engine, writer)
         assert len(bed.trace) - before < 1.2 * ROUNDS
         assert trio.current_time() - begun < 1.6 * ROUNDS * LATENCY_S
+
+
+async def test_after_an_outage_nobody_waits_for_those_who_gave_up(bed, autojump_clock):
+    """The append that went on for ten minutes says nothing of how long it is worth waiting for others."""
+    faulty = FaultyStore(bed.store, random.Random(1))
+    async with bed.open(store=faulty) as engine:
+
+        async def give_up(writer):
+            engine.commit([(b"meta%d" % writer, b"x")])
+            with pytest.raises(UnavailableError):
+                await engine.sync()
+
+        faulty.rates = FaultRates(fail_before=1.0)
+        async with trio.open_nursery() as nursery:
+            for writer in range(3):
+                nursery.start_soon(give_up, writer)
+        await trio.sleep(600)
+        faulty.rates = FaultRates()
+        await trio.sleep(5)
+        begun = trio.current_time()
+        engine.commit([(b"meta9", b"x")])
+        await engine.sync()
+        assert trio.current_time() - begun < 1

@@ -165,7 +165,7 @@ async def test_a_chunk_that_is_overwritten_while_others_are_looked_up(bed):
         assert results["both"] in ([b"1" * CHUNK_SIZE, LARGE[1]], [b"2" * CHUNK_SIZE, LARGE[1]])
         with trio.fail_after(60):
             assert await engine.multi_get([key, cold]) == [b"2" * CHUNK_SIZE, LARGE[1]]
-        assert not engine._chunk_reader._coming
+        assert not engine._chunk_reader._flights
 
 
 async def test_whoever_waits_for_a_read_that_fails_gets_its_error_instead_of_asking_again(bed):
