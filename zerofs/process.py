@@ -9,8 +9,8 @@ import sys
 GC_THRESHOLDS = (5_000, 1, 10_000)
 """New objects before the youngest are looked at, then how often the older ones are.
 
-Of 5,000 it takes 3 ms, of 50,000 it took 30 ms, in which nothing is answered. What lived through two looks is looked at
-again after a hundred million new objects."""
+Of 5,000 it takes up to 10 ms, of 50,000 it took 15 to 36, in which nothing is answered. What lived through two looks
+is looked at again after a hundred million new objects."""
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter while a request waits. Python's own 5 ms would show in every request."""

@@ -26,7 +26,7 @@ ROW_BYTES = 100
 
 
 LIVE_MAX = 1024
-"""More live values than this are not left for the cut, which would encode all of them at one instant: 2 ms."""
+"""More live values than this are not left for the cut, which would encode all of them at one instant: 1 ms."""
 
 ENCODED_AT_ONCE = 64
 

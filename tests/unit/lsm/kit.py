@@ -3,6 +3,8 @@
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import trio
+
 from zerofs.lsm.format.manifest import WriterInfo
 from zerofs.lsm.manifests import ManifestStore
 from zerofs.lsm.opening import open_engine
@@ -87,6 +89,26 @@ class Bed:
             **kwargs,
         ) as engine:
             yield engine
+
+
+class GatedStore:
+    """A store whose reads wait at a gate, and may fail once behind it."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        self.gate = trio.Event()
+        self.gate.set()
+        self.error = None
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    async def get(self, *args, **kwargs):
+        await self.gate.wait()
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return await self._inner.get(*args, **kwargs)
 
 
 class Crash(Exception):

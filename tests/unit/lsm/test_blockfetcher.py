@@ -7,6 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.unit.lsm.compaction.kit import TOKENS, Bench
+from tests.unit.lsm.kit import GatedStore
 from zerofs.errors import UnavailableError
 from zerofs.lsm.format.rows import PUT
 from zerofs.lsm.ranges import KeyRanges
@@ -14,26 +15,6 @@ from zerofs.lsm.sst import SstReader, put_meta_sst
 
 TOKEN = TOKENS[1]
 ROWS = [(b"m%05d" % number, PUT, b"%05d" % number * 20) for number in range(200)]
-
-
-class Slow:
-    """A store that answers when the gate is open, and fails as often as it is told to."""
-
-    def __init__(self, inner):
-        self._inner = inner
-        self.gate = trio.Event()
-        self.gate.set()
-        self.failures = 0
-
-    def __getattr__(self, name):
-        return getattr(self._inner, name)
-
-    async def get(self, *args, **kwargs):
-        await self.gate.wait()
-        if self.failures:
-            self.failures -= 1
-            raise UnavailableError("the store is away")
-        return await self._inner.get(*args, **kwargs)
 
 
 @pytest.fixture
@@ -76,7 +57,7 @@ async def test_blocks_at_random_come_alone(sst):
 
 async def test_two_that_want_the_same_blocks_fetch_them_once(sst):
     bench, info = sst
-    store = Slow(bench.store)
+    store = GatedStore(bench.store)
     reader, index, _ = await open_reader(bench, info, store)
     await read(reader, info, index, range(3))
     bench.calls.clear()
@@ -94,9 +75,9 @@ async def test_two_that_want_the_same_blocks_fetch_them_once(sst):
 async def test_who_waited_for_a_store_that_does_not_answer_has_waited_long_enough(sst):
     """Else each of them would wait for as long again, one after the other."""
     bench, info = sst
-    store = Slow(bench.store)
+    store = GatedStore(bench.store)
     reader, index, _ = await open_reader(bench, info, store)
-    store.gate, store.failures = trio.Event(), 1
+    store.gate, store.error = trio.Event(), UnavailableError("the store is away")
     failed = []
 
     async def get():
@@ -116,7 +97,7 @@ async def test_who_waited_for_a_store_that_does_not_answer_has_waited_long_enoug
 
 async def test_who_waited_for_one_that_was_cancelled_fetches_himself(sst):
     bench, info = sst
-    store = Slow(bench.store)
+    store = GatedStore(bench.store)
     reader, index, _ = await open_reader(bench, info, store)
     store.gate, scope, found = trio.Event(), trio.CancelScope(), []
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import trio
 
-from tests.unit.lsm.kit import TINY, VOLUME_ID, Bed, chunk_key
+from tests.unit.lsm.kit import TINY, VOLUME_ID, Bed, GatedStore, chunk_key
 from zerofs.errors import CorruptionError, UnavailableError
 from zerofs.lsm.chunkreader import ChunkReader
 from zerofs.lsm.frames import WINDOW_BYTES, FrameFetcher
@@ -64,7 +64,7 @@ async def test_what_was_prefetched_is_there_without_another_request(bed):
 
 
 async def test_a_read_waits_for_the_prefetch_that_is_under_way(bed):
-    store = Slow(bed.store)
+    store = GatedStore(bed.store)
     async with bed.open(store=store, read_only=True) as engine:
         await know_rows(engine)
         store.gate = trio.Event()
@@ -86,7 +86,7 @@ async def test_a_read_waits_for_the_prefetch_that_is_under_way(bed):
 
 
 async def test_a_prefetch_that_fails_is_no_error_and_its_reader_asks_for_himself(bed):
-    store = Slow(bed.store)
+    store = GatedStore(bed.store)
     async with bed.open(store=store, read_only=True) as engine:
         await know_rows(engine)
         store.error = UnavailableError("away")
@@ -104,7 +104,7 @@ async def test_a_prefetch_that_fails_is_no_error_and_its_reader_asks_for_himself
 
 
 async def test_wishes_beyond_the_hands_that_are_free_are_dropped(bed):
-    store = Slow(bed.store)
+    store = GatedStore(bed.store)
     async with bed.open(store=store, read_only=True) as engine:
         await know_rows(engine)
         store.gate = trio.Event()
@@ -134,7 +134,7 @@ async def test_whatever_goes_wrong_in_a_prefetch_ends_nothing_but_that(bed, monk
 
 
 async def test_a_closing_engine_waits_for_no_prefetch(bed):
-    store = Slow(bed.store)
+    store = GatedStore(bed.store)
     async with bed.open(store=store) as engine:
         await know_rows(engine)
         store.gate = trio.Event()
@@ -147,7 +147,7 @@ async def test_a_closing_engine_waits_for_no_prefetch(bed):
 
 async def test_a_chunk_that_is_overwritten_while_others_are_looked_up(bed):
     """What was found in memory is nowhere when the rest has been found: it is looked up again, and nobody hangs."""
-    store = Slow(bed.store)
+    store = GatedStore(bed.store)
     async with bed.open(store=store) as engine:
         key, cold = chunk_key(1, 0), chunk_key(1, 1)
         engine.commit([(key, b"1" * CHUNK_SIZE)])
@@ -169,7 +169,7 @@ async def test_a_chunk_that_is_overwritten_while_others_are_looked_up(bed):
 
 
 async def test_whoever_waits_for_a_read_that_fails_gets_its_error_instead_of_asking_again(bed):
-    store = Slow(bed.store)
+    store = GatedStore(bed.store)
     async with bed.open(store=store, read_only=True) as engine:
         await know_rows(engine)
         store.gate = trio.Event()
@@ -192,7 +192,7 @@ async def test_whoever_waits_for_a_read_that_fails_gets_its_error_instead_of_ask
 
 
 async def test_a_frame_in_memory_does_not_wait_for_one_in_the_store(bed):
-    storage = bed.storage(Slow(bed.store))
+    storage = bed.storage(GatedStore(bed.store))
     async with bed.open(read_only=True) as engine:
         pointers = [await engine._lookup.find(chunk_key(100 + i, 0)) for i in range(2)]
     reader = ChunkReader(storage, OPTIONS)
@@ -326,23 +326,3 @@ def test_copies_are_kept_only_of_what_lies_elsewhere(tmp_path):
     odd = tmp_path / os.fsdecode(b"odd %41\xff")
     odd.mkdir()
     assert not keeps(LocalStore(odd, SimWorld()), Cache())
-
-
-class Slow:
-    """A store whose reads wait at a gate, and may fail once behind it."""
-
-    def __init__(self, inner):
-        self._inner = inner
-        self.gate = trio.Event()
-        self.gate.set()
-        self.error = None
-
-    def __getattr__(self, name):
-        return getattr(self._inner, name)
-
-    async def get(self, *args, **kwargs):
-        await self.gate.wait()
-        error, self.error = self.error, None
-        if error is not None:
-            raise error
-        return await self._inner.get(*args, **kwargs)

