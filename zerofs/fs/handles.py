@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from zerofs.errors import FsError
 from zerofs.fs.format.records import Inode
+from zerofs.fs.lookupcounts import LookupCounts
 from zerofs.fs.readahead import ReadAhead
 
 
@@ -46,7 +47,7 @@ class Handles:
     def __init__(self) -> None:
         self._open: dict[int, Handle] = {}
         self._next = 1
-        self._lookups: dict[int, int] = {}
+        self._lookups = LookupCounts()
 
     def open(self, node: Inode, flags: int, takes_privileges: bool) -> int:
         """A new handle's number; numbers are not used twice."""
@@ -109,23 +110,17 @@ class Handles:
 
     def count_lookup(self, inode: int) -> None:
         """The kernel learned of the inode once more."""
-        lookups = self._lookups
-        lookups[inode] = lookups.get(inode, 0) + 1
+        self._lookups.add(inode)
 
     def count_lookups(self, inodes: Iterable[int]) -> None:
         """The kernel learned of each of them once more."""
-        lookups = self._lookups
+        add = self._lookups.add
         for inode in inodes:
-            lookups[inode] = lookups.get(inode, 0) + 1
+            add(inode)
 
     def forget(self, inode: int, count: int) -> bool:
         """The kernel gave up so many lookups. Whether none is left. More than there were count as all."""
-        left = self._lookups.get(inode, 0) - count
-        if left > 0:
-            self._lookups[inode] = left
-            return False
-        self._lookups.pop(inode, None)
-        return True
+        return self._lookups.subtract(inode, count)
 
     def is_referenced(self, node: Inode) -> bool:
         """Whether a handle or the kernel refers to it."""
