@@ -5,25 +5,37 @@ the newest to the oldest; the first that has the key, or hides it by a range del
 """
 
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from zerofs.lsm.format.bloom import hash_key, may_contain
 from zerofs.lsm.format.manifest import Run, SstInfo, Tree
 from zerofs.lsm.format.rows import DELETE, Row, Rows
+from zerofs.lsm.format.sst import SstIndex
 from zerofs.lsm.ranges import KeyRanges
 from zerofs.lsm.sst import SstReader
 
 NO_RANGES = KeyRanges()
 
+GAPS_MAX = 4
+"""Of each run that is searched: names and inodes, each in two places."""
+
 
 class RunView:
-    """A run, ready to be searched."""
+    """A run, ready to be searched.
 
-    __slots__ = ("_last_keys", "run")
+    Keys come in no order, but those of one directory or file lie together. So it is remembered where the run turned out
+    to have no rows, as a run of new files has none of the older ones between the rows that every change writes anew.
+    """
+
+    __slots__ = ("_gaps", "_last_keys", "run")
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self._last_keys = [sst.last_key for sst in run.ssts]
+        self._gaps: deque[tuple[bytes, bytes]] = deque(maxlen=GAPS_MAX)
+        """Stretches without rows; both ends have one, and do not belong to it."""
 
     def position(self, key: bytes) -> int:
         """Index of the first SST whose last key is not below `key`."""
@@ -37,6 +49,29 @@ class RunView:
         sst = self.run.ssts[position]
         return sst if sst.first_key <= key and sst.row_count else None
 
+    def empty_until(self, key: bytes) -> bytes | None:
+        """If it is known that the run has no row from `key` on: up to which key. Else None."""
+        for start, stop in self._gaps:
+            if start < key < stop:
+                return stop
+        return None
+
+    def note_empty(self, start: bytes, stop: bytes) -> None:
+        """Nothing lies between these two."""
+        self._gaps.append((start, stop))
+
+
+class _Place(NamedTuple):
+    """The one block of a run that can hold a key."""
+
+    sst: SstInfo
+    sst_index: SstIndex
+    number: int
+
+    @property
+    def last_key(self) -> bytes:
+        return self.sst_index.last_keys[self.number]
+
 
 class TreeView:
     """One tree of one version."""
@@ -48,19 +83,15 @@ class TreeView:
 
     async def get(self, key: bytes) -> Row | None:
         """The newest row of a key; None when it has none or a delete hides it. No checkpoint when all is cached."""
-        key_hash = None
         for view in self._runs:
-            sst = view.sst_for(key)
-            if sst is not None:
-                index = await self._ssts.index(sst)
-                if key_hash is None:
-                    key_hash = hash_key(key)
-                if may_contain(index.bloom, key_hash):
-                    number = index.block_for(key)
-                    if number is not None:
-                        row = (await self._ssts.block(sst, index, number)).find(key)
-                        if row is not None:
-                            return None if row[1] == DELETE else row
+            if view.empty_until(key) is None:
+                place = await self._place(view, key)
+                if place is not None and self._may_hold(place, (key,)):
+                    rows = await self._ssts.block(*place)
+                    row = rows.find(key)
+                    if row is not None:
+                        return None if row[1] == DELETE else row
+                    _note_gap(view, place, rows, key)
             if view.run.has_range_deletes and (await self._range_deletes(view.run)).covers(key):
                 return None
         return None
@@ -68,10 +99,12 @@ class TreeView:
     async def beside(self, key: bytes) -> tuple[Sequence[Row], int]:
         """The rows of the block that holds the newest row of a key, and where in it that is. No rows without one."""
         for view in self._runs:
-            found = await self._block(view, key)
-            at = None if found is None else found[0].position(key)
-            if found is not None and at is not None:
-                return found[0], at
+            place = await self._place(view, key)
+            if place is not None and self._may_hold(place, (key,)):
+                rows = await self._ssts.block(*place)
+                at = rows.position(key)
+                if at is not None:
+                    return rows, at
         return (), 0
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
@@ -82,9 +115,12 @@ class TreeView:
             if not wanted:
                 break
             rows = await self._rows_of(view, wanted)
-            ranges = (await self._range_deletes(view.run)) if view.run.has_range_deletes else NO_RANGES
-            found.update((key, row) for key, row in rows.items() if row[1] != DELETE)
-            wanted = [key for key in wanted if key not in rows and not ranges.covers(key)]
+            if rows:
+                found.update((key, row) for key, row in rows.items() if row[1] != DELETE)
+                wanted = [key for key in wanted if key not in rows]
+            if view.run.has_range_deletes:
+                ranges = await self._range_deletes(view.run)
+                wanted = [key for key in wanted if not ranges.covers(key)]
         return found
 
     async def _rows_of(self, view: RunView, keys: Sequence[bytes]) -> dict[bytes, Row]:
@@ -92,26 +128,40 @@ class TreeView:
         found: dict[bytes, Row] = {}
         first = 0
         while first < len(keys):
-            block = await self._block(view, keys[first])
-            if block is None:
+            key = keys[first]
+            empty_until = view.empty_until(key)
+            if empty_until is not None:
+                first = bisect_left(keys, empty_until, first)
+                continue
+            place = await self._place(view, key)
+            if place is None:
                 first += 1
                 continue
-            rows, last_key = block
-            stop = bisect_right(keys, last_key, first)
-            found |= rows.find_many(keys[first:stop])
+            stop = bisect_right(keys, place.last_key, first)
+            here = keys[first:stop]
+            if self._may_hold(place, here):
+                block = await self._ssts.block(*place)
+                rows = block.find_many(here)
+                found |= rows
+                if not rows:
+                    _note_gap(view, place, block, key)
             first = stop
         return found
 
-    async def _block(self, view: RunView, key: bytes) -> tuple[Rows, bytes] | None:
-        """The one block of a run that can hold a key, and the last key of it; None when the run surely has no such."""
+    async def _place(self, view: RunView, key: bytes) -> _Place | None:
         sst = view.sst_for(key)
         if sst is None:
             return None
         index = await self._ssts.index(sst)
         number = index.block_for(key)
-        if number is None or not may_contain(index.bloom, hash_key(key)):
-            return None
-        return await self._ssts.block(sst, index, number), index.last_keys[number]
+        return None if number is None else _Place(sst, index, number)
+
+    def _may_hold(self, place: _Place, keys: Sequence[bytes]) -> bool:
+        """Whether to look into a block for some of `keys`, which belong there: in memory that costs least."""
+        if self._ssts.has_block(place.sst, place.number):
+            return True
+        bloom = place.sst_index.bloom
+        return any(may_contain(bloom, hash_key(key)) for key in keys)
 
     async def slices(self, start: bytes, stop: bytes, limit: int) -> list["Slice"]:
         """For each run, newest first, its rows from `start` on: at least `limit` of them or all before `stop`."""
@@ -136,6 +186,12 @@ class TreeView:
 
     async def _range_deletes(self, run: Run) -> KeyRanges:
         return (await self._ssts.index(run.ssts[0])).range_deletes
+
+
+def _note_gap(view: RunView, place: _Place, rows: Rows, key: bytes) -> None:
+    """A block lacks a key: nothing lies between its neighbours."""
+    before, after = rows.beside(key)
+    view.note_empty(before if before is not None else place.sst_index.last_keys[place.number - 1], after)
 
 
 class Slice:

@@ -84,6 +84,10 @@ class SstReader:
         self._storage.indexes.put(info.sst, index, index.size_bytes)
         return index
 
+    def has_block(self, info: SstInfo, number: int) -> bool:
+        """Whether a block is in memory."""
+        return self._storage.blocks.peek((info.sst, number)) is not None
+
     async def block(self, info: SstInfo, index: SstIndex, number: int) -> Rows:
         """One block of an SST: from memory, the disk cache or the store, where those that follow may come with it."""
         place_in_cache = (info.sst, number)

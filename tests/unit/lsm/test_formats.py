@@ -36,6 +36,25 @@ def test_rows_round_trip(mapping):
     assert decoded.find(b"no such key, it is far too long to have been drawn") is None
 
 
+@given(ROWS, st.sets(KEYS, max_size=30))
+def test_many_rows_are_found_as_one_by_one(mapping, others):
+    decoded = rows.decode_rows(rows.encode_rows(as_rows(mapping)), "here")
+    asked = sorted({*list(mapping)[::2], *others})
+    expected = {key: row for key in asked if (row := decoded.find(key)) is not None}
+    assert decoded.find_many(asked) == expected
+    assert list(decoded.find_many(asked)) == list(expected), "in order"
+
+
+@given(ROWS.filter(bool), KEYS)
+def test_the_neighbours_of_a_key_without_a_row(mapping, key):
+    known = sorted(mapping)
+    if key not in mapping and key < known[-1]:
+        before, after = rows.decode_rows(rows.encode_rows(as_rows(mapping)), "here").beside(key)
+        assert before is None or before < key
+        assert key < after
+        assert not [other for other in known if (before or b"") < other < after]
+
+
 @given(ROWS, KEYS, KEYS)
 def test_rows_slice(mapping, one, other):
     start, stop = min(one, other), max(one, other)
@@ -65,6 +84,12 @@ def test_ranges_within(pairs, one, other, key):
 def test_a_bloom_filter_never_denies_a_member(keys):
     table = bloom.build_bloom(keys, len(keys))
     bloom.check_bloom(table, "here")
+    assert all(bloom.may_contain(table, bloom.hash_key(key)) for key in keys)
+
+
+def test_a_bloom_filter_of_more_keys_than_are_hashed_at_once():
+    keys = [b"in%d" % i for i in range(10_000)]
+    table = bloom.build_bloom(iter(keys), len(keys))
     assert all(bloom.may_contain(table, bloom.hash_key(key)) for key in keys)
 
 

@@ -9,8 +9,10 @@ every process (Python's own hash is seeded) and, since the filter is sealed, of 
 Source: Kirsch and Mitzenmacher, "Less hashing, same performance" (2006).
 """
 
+import struct
 from collections.abc import Iterable
 from hashlib import blake2b
+from itertools import islice
 
 from zerofs.errors import CorruptionError
 
@@ -19,6 +21,8 @@ PROBES = 7
 """`build_bloom` is written out for so many."""
 
 MAX_FILTER_SIZE = 1 << 24
+
+_HASHED_AT_ONCE = 4096
 
 
 def hash_key(key: bytes) -> int:
@@ -31,15 +35,23 @@ def build_bloom(keys: Iterable[bytes], count: int) -> bytes:
     bits = max(64, count * BITS_PER_KEY)
     size = min((bits + 7) // 8, MAX_FILTER_SIZE)
     bits = size * 8
-    # One digit a bit, one conversion at the end, and no loop over the probes: faster than setting bits one by one.
+    # One digit a bit, one conversion at the end, no loop over the probes, and numbers below 2^30, with which the
+    # interpreter is fast: half the time of setting bits one by one.
     digits = bytearray(b"0") * bits
     one = ord("1")
-    for key in keys:
-        h = hash_key(key)
-        a, step = h & 0xFFFFFFFF, (h >> 32) | 1
-        b, c, d, e, f, g = a + step, a + 2 * step, a + 3 * step, a + 4 * step, a + 5 * step, a + 6 * step
-        digits[a % bits] = digits[b % bits] = digits[c % bits] = digits[d % bits] = one
-        digits[e % bits] = digits[f % bits] = digits[g % bits] = one
+    keys = iter(keys)
+    while part := [blake2b(key, digest_size=8).digest() for key in islice(keys, _HASHED_AT_ONCE)]:
+        halves = struct.unpack(f"<{2 * len(part)}I", b"".join(part))
+        for start, stride in zip(halves[::2], halves[1::2], strict=True):
+            a, step = start % bits, (stride | 1) % bits
+            b = a + step
+            c = b + step
+            d = c + step
+            e = d + step
+            f = e + step
+            g = f + step
+            digits[a] = digits[b % bits] = digits[c % bits] = digits[d % bits] = one
+            digits[e % bits] = digits[f % bits] = digits[g % bits] = one
     digits.reverse()
     return bytes((PROBES,)) + int(digits, 2).to_bytes(size, "little")
 
@@ -53,7 +65,7 @@ def check_bloom(bloom: bytes, what: str) -> None:
 def may_contain(bloom: bytes, key_hash: int) -> bool:
     """False only when the key is surely not among those the filter was built from."""
     bits = (len(bloom) - 1) * 8
-    position, step = key_hash & 0xFFFFFFFF, (key_hash >> 32) | 1
+    position, step = (key_hash & 0xFFFFFFFF) % bits, ((key_hash >> 32) | 1) % bits
     for _ in range(bloom[0]):
         bit = position % bits
         if not bloom[1 + (bit >> 3)] >> (bit & 7) & 1:

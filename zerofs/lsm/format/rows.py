@@ -82,20 +82,29 @@ class Rows(Sequence[Row]):
         return None if index is None else self[index]
 
     def find_many(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
-        """By key, the rows of those of ascending `keys` that have one. A key behind another one's is found at once."""
+        """By key, the rows of those of ascending `keys` that have one.
+
+        Neighbours are found at once, and what has no row is passed over at once.
+        """
         own, kinds, values, starts = self._keys, self._kinds, self._values, self._value_starts
         found: dict[bytes, Row] = {}
-        index, count = 0, len(own)
-        for key in keys:
-            if index == count or own[index] != key:
-                index = bisect_left(own, key, index)
-                if index == count:
-                    break
-                if own[index] != key:
-                    continue
-            found[key] = key, kinds[index], values[starts[index] : starts[index + 1]]
-            index += 1
+        index = first = 0
+        while first < len(keys) and index < len(own):
+            key = keys[first]
+            if own[index] == key:
+                found[key] = key, kinds[index], values[starts[index] : starts[index + 1]]
+                index += 1
+                first += 1
+                continue
+            index = bisect_left(own, key, index)
+            if index < len(own):
+                first = bisect_left(keys, own[index], first)
         return found
+
+    def beside(self, key: bytes) -> tuple[bytes | None, bytes]:
+        """The keys before and after one that has no row, but is not behind all others. None: it is before all."""
+        index = bisect_left(self._keys, key)
+        return (self._keys[index - 1] if index else None), self._keys[index]
 
     def slice(self, start: bytes, stop: bytes, limit: int) -> list[Row]:
         """The first `limit` rows with start <= key < stop."""
