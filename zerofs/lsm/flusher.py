@@ -18,7 +18,7 @@ from zerofs.lsm.registers import Changed, KnownRegisters, RegisterView
 from zerofs.lsm.runs import RunWriter
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.versions import Versions
-from zerofs.lsm.wal import encode_row
+from zerofs.lsm.wal import encode_entries
 from zerofs.world import Lane
 
 
@@ -133,7 +133,7 @@ def _encoded(memtable: Memtable, tree: Tree, options: LsmOptions) -> _Encoded:
     In steps, none of which holds the interpreter for long: requests are answered meanwhile.
     """
     entries, prefix = memtable.rows, tree.prefix
-    rows = [encode_row(key, entries[key], {}) for key in sort_in_steps([k for k in entries if k.startswith(prefix)])]
+    rows = encode_entries(sort_in_steps([key for key in entries if key.startswith(prefix)]), entries, {})
     referred = referred_bytes(rows) if prefix == CHUNK_PREFIX else {}
     ranges = memtable.ranges.within(prefix, prefix[:-1] + bytes((prefix[-1] + 1,)))
     if not tree.runs:

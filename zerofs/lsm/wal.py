@@ -1,6 +1,6 @@
 """Writing and reading WAL objects. One writer, one PUT in flight, ids without gaps (decision 0004)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zerofs.errors import CorruptionError, FencedError, PreconditionFailedError
@@ -116,20 +116,29 @@ def _encode_cut(cut: Cut, pointers: Mapping[int, Pointer], previous_put_id: byte
         previous_put_id=previous_put_id,
         seqnos=(cut.first_seqno, cut.last_seqno),
         range_deletes=cut.ranges,
-        rows=[encode_row(key, cut.rows[key], pointers) for key in sort_in_steps(list(cut.rows))],
+        rows=encode_entries(sort_in_steps(list(cut.rows)), cut.rows, pointers),
     )
 
 
-def encode_row(key: bytes, entry: Entry, pointers: Mapping[int, Pointer]) -> Row:
-    """The row of a memtable entry. `pointers`: by chunk identity, in place of the chunk's own pointer."""
+def encode_entries(keys: Iterable[bytes], entries: Mapping[bytes, Entry], pointers: Mapping[int, Pointer]) -> list[Row]:
+    """The rows of entries of a memtable, in the order of `keys`.
+
+    `pointers`: by chunk identity, in place of the chunk's own pointer.
+    """
+    # Most are bytes: they are not worth a call.
+    return [
+        (key, PUT, entry) if type(entry := entries[key]) is bytes else _encode_entry(key, entry, pointers)
+        for key in keys
+    ]
+
+
+def _encode_entry(key: bytes, entry: Entry, pointers: Mapping[int, Pointer]) -> Row:
     if entry is None:
         return key, DELETE, b""
-    if type(entry) is Chunk:
-        pointer = pointers.get(id(entry)) or entry.pointer
-        assert pointer is not None, "a chunk is stored before its row is"
-        return key, POINTER, encode_pointer(pointer)
-    assert type(entry) is bytes, "live values are encoded by the cut"
-    return key, PUT, entry
+    assert type(entry) is Chunk, "live values are encoded by the cut"
+    pointer = pointers.get(id(entry)) or entry.pointer
+    assert pointer is not None, "a chunk is stored before its row is"
+    return key, POINTER, encode_pointer(pointer)
 
 
 async def build_wal_object(
