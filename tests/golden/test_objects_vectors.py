@@ -22,7 +22,7 @@ ROWS = [
     (b"meta\x01b", rows.DELETE, b""),
 ]
 RANGES = KeyRanges([(b"chunk\x00", b"chunk\x01")])
-BLOOM = bloom.build_bloom([row[0] for row in ROWS], 3)
+BLOOM = bloom.build_bloom([bloom.hash_keys(row[0] for row in ROWS)])
 HEADER = header.Header(
     magic=header.WAL_MAGIC,
     epoch=2,

@@ -12,33 +12,41 @@ from zerofs.lsm.format.names import SstId, sst_name
 from zerofs.lsm.format.rows import Row, Rows, decode_rows
 from zerofs.lsm.format.sst import MAX_BLOCK_SIZE, MAX_INDEX_SIZE, SstIndex, decode_index, place
 from zerofs.lsm.ranges import KeyRanges
-from zerofs.lsm.sealing.work import nonces_needed, seal_meta_sst
+from zerofs.lsm.sstbuilder import SstBuilder
 from zerofs.lsm.storage import Storage
 from zerofs.transform.frame import Sealer
 from zerofs.world import Lane
 
 
-async def put_meta_sst(
-    storage: Storage, sst: SstId, token: bytes, rows: Sequence[Row], ranges: KeyRanges, block_size_bytes: int
-) -> SstInfo:
-    """Encode, seal and store one SST. `rows` in ascending key order; may be empty when there are range deletes."""
-    name = sst_name(sst)
+class SstWriter:
+    """Makes one meta SST of rows that come in parts, and stores it."""
 
-    def work(seed: bytes) -> tuple[SstInfo, list[bytes]]:
-        nonces = aead.nonces(seed, nonces_needed(rows, block_size_bytes))
-        sealed = seal_meta_sst(
-            rows,
-            ranges,
-            block_size_bytes=block_size_bytes,
-            name=name,
+    def __init__(self, storage: Storage, sst: SstId, token: bytes, block_size_bytes: int) -> None:
+        """`token`: of the epoch that `sst` was minted under."""
+        self._storage = storage
+        self._sst = sst
+        self._builder = SstBuilder(
+            name=sst_name(sst),
             token=token,
-            nonces=nonces,
-            sealers=(storage.sealers.block, storage.sealers.index),
+            block_size_bytes=block_size_bytes,
+            block=storage.sealers.block,
+            index=storage.sealers.index,
         )
+
+    async def add(self, rows: Sequence[Row]) -> None:
+        """Rows in ascending key order, behind all that came before."""
+        world = self._storage.world
+        await world.offload(Lane.CPU, self._builder.add, rows, world.entropy(aead.NONCE_SIZE))
+
+    async def put(self, ranges: KeyRanges) -> SstInfo:
+        """Store the SST, which may have no rows if there are range deletes. Nothing may be added any more."""
+        storage, world = self._storage, self._storage.world
+        sealed = await world.offload(Lane.CPU, self._builder.finish, ranges, world.entropy(aead.NONCE_SIZE))
+        put_id = storage.new_put_id()
         header = encode_header(
             Header(
                 magic=META_SST_MAGIC,
-                epoch=sst[0],
+                epoch=self._sst[0],
                 put_id=put_id,
                 volume_id=storage.volume_id,
                 first_length=sealed.blocks_length,
@@ -47,21 +55,26 @@ async def put_meta_sst(
         )
         body = [header, *sealed.blocks, sealed.index]
         info = SstInfo(
-            sst=sst,
+            sst=self._sst,
             size_bytes=sum(map(len, body)),
             index_length=len(sealed.index),
             row_count=sealed.row_count,
             first_key=sealed.first_key,
             last_key=sealed.last_key,
         )
-        return info, body
+        await storage.create(info.name, body, put_id)
+        storage.metrics.add("meta_ssts")
+        storage.metrics.add("meta_sst_bytes", info.size_bytes)
+        return info
 
-    put_id = storage.new_put_id()
-    info, body = await storage.world.offload(Lane.CPU, work, storage.world.entropy(aead.NONCE_SIZE))
-    await storage.create(name, body, put_id)
-    storage.metrics.add("meta_ssts")
-    storage.metrics.add("meta_sst_bytes", info.size_bytes)
-    return info
+
+async def put_meta_sst(
+    storage: Storage, sst: SstId, token: bytes, rows: Sequence[Row], ranges: KeyRanges, block_size_bytes: int
+) -> SstInfo:
+    """Store one SST of rows that are all there; see SstWriter."""
+    writer = SstWriter(storage, sst, token, block_size_bytes)
+    await writer.add(rows)
+    return await writer.put(ranges)
 
 
 class SstReader:

@@ -8,14 +8,14 @@ from zerofs.lsm.compaction.plan import Plan
 from zerofs.lsm.format.manifest import Run, SstInfo
 from zerofs.lsm.format.rows import Row
 from zerofs.lsm.ranges import KeyRanges
-from zerofs.lsm.sst import put_meta_sst
+from zerofs.lsm.sst import SstWriter
 from zerofs.lsm.storage import Storage
 
 NO_RANGES = KeyRanges()
 
 
 class Output:
-    """Takes rows and moved SSTs in key order. Holds the rows of one SST, no more."""
+    """Takes rows and moved SSTs in key order. Holds the sealed blocks of one SST, no more."""
 
     def __init__(self, storage: Storage, job: CompactionJob, plan: Plan) -> None:
         assert all(epoch == job.epoch for epoch, _ in job.names), "the writer mints under its own epoch"
@@ -30,8 +30,10 @@ class Output:
         self._has_range_deletes = bool(plan.range_deletes)
         self._ssts: list[SstInfo] = []
         self._written: list[SstInfo] = []
-        self._rows: list[Row] = []
+        self._writer: SstWriter | None = None
+        """Of the SST in the making."""
         self._size = 0
+        """Bytes of its rows."""
 
     async def add(self, rows: list[Row]) -> None:
         """Rows that follow all before."""
@@ -40,18 +42,18 @@ class Output:
         start = done = 0
         while ends and self._size + ends[-1] - done >= target and self._spare_names:
             stop = min(bisect_left(ends, target - self._size + done, lo=start) + 1, len(rows))
-            self._rows += rows[start:stop]
+            await self._add(rows[start:stop])
             start, done = stop, ends[stop - 1]
             self._spare_names -= 1
             await self._put()
             if start == len(rows):
                 return
-        self._rows += rows[start:] if start else rows
+        await self._add(rows[start:] if start else rows)
         self._size += ends[-1] - done if ends else 0
 
     async def end_cluster(self) -> None:
         """What follows has nothing to do with the rows so far."""
-        if self._rows:
+        if self._writer is not None:
             await self._put()
 
     async def move(self, sst: SstInfo) -> None:
@@ -67,13 +69,21 @@ class Output:
         run = Run(ssts=tuple(self._ssts), has_range_deletes=self._has_range_deletes) if self._ssts else None
         return run, tuple(self._written)
 
-    async def _put(self) -> None:
-        """Store the rows as the next SST of the run; range deletes go into its first."""
+    async def _add(self, rows: list[Row]) -> None:
+        if rows:
+            await self._current().add(rows)
+
+    def _current(self) -> SstWriter:
         job = self._job
-        rows, ranges = self._rows, self._ranges
-        self._rows, self._size, self._ranges = [], 0, NO_RANGES
-        name = next(self._names)
-        info = await put_meta_sst(self._storage, name, job.token, rows, ranges, job.block_size_bytes)
+        if self._writer is None:
+            self._writer = SstWriter(self._storage, next(self._names), job.token, job.block_size_bytes)
+        return self._writer
+
+    async def _put(self) -> None:
+        """Store what was added as the next SST of the run; range deletes go into its first."""
+        writer, ranges = self._current(), self._ranges
+        self._writer, self._size, self._ranges = None, 0, NO_RANGES
+        info = await writer.put(ranges)
         self._ssts.append(info)
         self._written.append(info)
         self._storage.world.reached("compaction_after_output")

@@ -10,9 +10,9 @@ Source: Kirsch and Mitzenmacher, "Less hashing, same performance" (2006).
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain
 
 from zerofs.errors import CorruptionError
 
@@ -22,16 +22,23 @@ PROBES = 7
 
 MAX_FILTER_SIZE = 1 << 24
 
-_HASHED_AT_ONCE = 4096
+_HASH_SIZE = 8
+_HALVES = struct.Struct("<II")
 
 
 def hash_key(key: bytes) -> int:
     """The 64 bits that all filters are asked with; compute once per lookup."""
-    return int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
+    return int.from_bytes(blake2b(key, digest_size=_HASH_SIZE).digest(), "little")
 
 
-def build_bloom(keys: Iterable[bytes], count: int) -> bytes:
-    """A filter for about `count` keys; under 1 % false positives."""
+def hash_keys(keys: Iterable[bytes]) -> bytes:
+    """The hashes of many keys, joined: what `build_bloom` takes."""
+    return b"".join([blake2b(key, digest_size=_HASH_SIZE).digest() for key in keys])
+
+
+def build_bloom(hashes: Sequence[bytes]) -> bytes:
+    """A filter for the keys with these hashes, in parts as `hash_keys` made them; under 1 % false positives."""
+    count = sum(map(len, hashes)) // _HASH_SIZE
     bits = max(64, count * BITS_PER_KEY)
     size = min((bits + 7) // 8, MAX_FILTER_SIZE)
     bits = size * 8
@@ -39,19 +46,16 @@ def build_bloom(keys: Iterable[bytes], count: int) -> bytes:
     # interpreter is fast: half the time of setting bits one by one.
     digits = bytearray(b"0") * bits
     one = ord("1")
-    keys = iter(keys)
-    while part := [blake2b(key, digest_size=8).digest() for key in islice(keys, _HASHED_AT_ONCE)]:
-        halves = struct.unpack(f"<{2 * len(part)}I", b"".join(part))
-        for start, stride in zip(halves[::2], halves[1::2], strict=True):
-            a, step = start % bits, (stride | 1) % bits
-            b = a + step
-            c = b + step
-            d = c + step
-            e = d + step
-            f = e + step
-            g = f + step
-            digits[a] = digits[b % bits] = digits[c % bits] = digits[d % bits] = one
-            digits[e % bits] = digits[f % bits] = digits[g % bits] = one
+    for start, stride in chain.from_iterable(map(_HALVES.iter_unpack, hashes)):
+        a, step = start % bits, (stride | 1) % bits
+        b = a + step
+        c = b + step
+        d = c + step
+        e = d + step
+        f = e + step
+        g = f + step
+        digits[a] = digits[b % bits] = digits[c % bits] = digits[d % bits] = one
+        digits[e % bits] = digits[f % bits] = digits[g % bits] = one
     digits.reverse()
     return bytes((PROBES,)) + int(digits, 2).to_bytes(size, "little")
 
