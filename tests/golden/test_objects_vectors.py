@@ -22,7 +22,10 @@ ROWS = [
     (b"meta\x01b", rows.DELETE, b""),
 ]
 RANGES = KeyRanges([(b"chunk\x00", b"chunk\x01")])
-BLOOM = bloom.build_bloom([bloom.hash_keys(row[0] for row in ROWS)])
+BLOOM = bytes.fromhex("0794643083480a03a4")
+"""Of the keys of ROWS, with 7 probes."""
+BUILT = bytes.fromhex("0514043083080803a4")
+"""The same with 5, as filters are written."""
 HEADER = header.Header(
     magic=header.WAL_MAGIC,
     epoch=2,
@@ -105,6 +108,13 @@ def test_what_was_written_is_read():
     assert register.decode_register(VECTORS["register"][-16:]) == REGISTER
     assert manifest.decode_manifest(VECTORS["manifest"], epoch=2, put_id=HEADER.put_id, name="x") == MANIFEST
     assert manifest.decode_manifest(VECTORS["clone"], epoch=2, put_id=HEADER.put_id, name="x") == CLONE
+
+
+def test_a_filter_says_itself_how_many_probes_it_has():
+    keys = [row[0] for row in ROWS]
+    assert all(bloom.may_contain(BLOOM, bloom.hash_key(key)) for key in keys)
+    assert bloom.build_bloom([bloom.hash_keys(keys)]) == BUILT
+    assert all(bloom.may_contain(BUILT, bloom.hash_key(key)) for key in keys)
 
 
 @pytest.mark.parametrize("kind", ENCODED)
