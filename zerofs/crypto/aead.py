@@ -56,14 +56,18 @@ def _hchacha20(key: bytes, prefix: bytes) -> bytes:
     return _WORDS.pack(*first) + _WORDS.pack(*last)
 
 
-def nonces(seed: bytes, count: int) -> bytes:
+def nonces(seed: bytes, count: int, first: int = 0) -> bytes:
     """`count` different nonces, joined: the random `seed` and those that follow when its last 8 bytes are a counter.
+
+    `first`: how many of them were used before.
 
     Two batches can have a nonce in common only if 16 random bytes of theirs are the same.
     """
     shared, start = seed[:SHARED_SIZE], int.from_bytes(seed[SHARED_SIZE:], "little")
     span = 1 << (8 * _COUNT_SIZE)
-    return b"".join(shared + ((start + number) % span).to_bytes(_COUNT_SIZE, "little") for number in range(count))
+    return b"".join(
+        shared + ((start + number) % span).to_bytes(_COUNT_SIZE, "little") for number in range(first, first + count)
+    )
 
 
 @final

@@ -58,10 +58,11 @@ class RunView:
 
     def note_empty(self, start: bytes, stop: bytes) -> None:
         """Nothing lies between these two."""
-        self._gaps.append((start, stop))
+        if (start, stop) not in self._gaps:  # several may have looked at the same time
+            self._gaps.append((start, stop))
 
 
-class _Place(NamedTuple):
+class _Spot(NamedTuple):
     """The one block of a run that can hold a key."""
 
     sst: SstInfo
@@ -83,25 +84,24 @@ class TreeView:
 
     async def get(self, key: bytes) -> Row | None:
         """The newest row of a key; None when it has none or a delete hides it. No checkpoint when all is cached."""
+        hashes: dict[bytes, int] = {}
         for view in self._runs:
             if view.empty_until(key) is None:
-                place = await self._place(view, key)
-                if place is not None and self._may_hold(place, (key,)):
-                    rows = await self._ssts.block(*place)
-                    row = rows.find(key)
-                    if row is not None:
-                        return None if row[1] == DELETE else row
-                    _note_gap(view, place, rows, key)
+                spot = await self._spot(view, key)
+                row = None if spot is None else (await self._rows_at(spot, view, (key,), hashes)).get(key)
+                if row is not None:
+                    return None if row[1] == DELETE else row
             if view.run.has_range_deletes and (await self._range_deletes(view.run)).covers(key):
                 return None
         return None
 
     async def beside(self, key: bytes) -> tuple[Sequence[Row], int]:
         """The rows of the block that holds the newest row of a key, and where in it that is. No rows without one."""
+        hashes: dict[bytes, int] = {}
         for view in self._runs:
-            place = await self._place(view, key)
-            if place is not None and self._may_hold(place, (key,)):
-                rows = await self._ssts.block(*place)
+            spot = await self._spot(view, key)
+            if spot is not None and _may_hold(spot, (key,), hashes):
+                rows = await self._ssts.block(*spot)
                 at = rows.position(key)
                 if at is not None:
                     return rows, at
@@ -110,11 +110,12 @@ class TreeView:
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
         """As `get` for ascending keys: the rows of those that have one. What lies in one block is looked up once."""
         found: dict[bytes, Row] = {}
+        hashes: dict[bytes, int] = {}
         wanted = keys
         for view in self._runs:
             if not wanted:
                 break
-            rows = await self._rows_of(view, wanted)
+            rows = await self._rows_of(view, wanted, hashes)
             if rows:
                 found.update((key, row) for key, row in rows.items() if row[1] != DELETE)
                 wanted = [key for key in wanted if key not in rows]
@@ -123,7 +124,7 @@ class TreeView:
                 wanted = [key for key in wanted if not ranges.covers(key)]
         return found
 
-    async def _rows_of(self, view: RunView, keys: Sequence[bytes]) -> dict[bytes, Row]:
+    async def _rows_of(self, view: RunView, keys: Sequence[bytes], hashes: dict[bytes, int]) -> dict[bytes, Row]:
         """The rows that a run has of ascending keys."""
         found: dict[bytes, Row] = {}
         first = 0
@@ -133,35 +134,43 @@ class TreeView:
             if empty_until is not None:
                 first = bisect_left(keys, empty_until, first)
                 continue
-            place = await self._place(view, key)
-            if place is None:
+            spot = await self._spot(view, key)
+            if spot is None:
                 first += 1
                 continue
-            stop = bisect_right(keys, place.last_key, first)
-            here = keys[first:stop]
-            if self._may_hold(place, here):
-                block = await self._ssts.block(*place)
-                rows = block.find_many(here)
-                found |= rows
-                if not rows:
-                    _note_gap(view, place, block, key)
+            stop = bisect_right(keys, spot.last_key, first)
+            found |= await self._rows_at(spot, view, keys[first:stop], hashes)
             first = stop
         return found
 
-    async def _place(self, view: RunView, key: bytes) -> _Place | None:
+    async def _spot(self, view: RunView, key: bytes) -> _Spot | None:
         sst = view.sst_for(key)
         if sst is None:
             return None
         index = await self._ssts.index(sst)
         number = index.block_for(key)
-        return None if number is None else _Place(sst, index, number)
+        return None if number is None else _Spot(sst, index, number)
 
-    def _may_hold(self, place: _Place, keys: Sequence[bytes]) -> bool:
-        """Whether to look into a block for some of `keys`, which belong there: in memory that costs least."""
-        if self._ssts.has_block(place.sst, place.number):
-            return True
-        bloom = place.sst_index.bloom
-        return any(may_contain(bloom, hash_key(key)) for key in keys)
+    async def _rows_at(
+        self, spot: _Spot, view: RunView, keys: Sequence[bytes], hashes: dict[bytes, int]
+    ) -> dict[bytes, Row]:
+        """The rows that a block has of `keys`, which belong there.
+
+        One in memory is looked into at once: that costs less than to ask the filter. If it has none of them it was of
+        no use, and must not look popular for it.
+        """
+        rows = self._ssts.block_in_memory(spot.sst, spot.number)
+        was_there = rows is not None
+        if rows is None:
+            if not _may_hold(spot, keys, hashes):
+                return {}
+            rows = await self._ssts.block(*spot)
+        found = rows.find_many(keys)
+        if not found:
+            _note_gap(view, spot, rows, keys[0])
+        elif was_there:
+            self._ssts.used(spot.sst, spot.number)
+        return found
 
     async def slices(self, start: bytes, stop: bytes, limit: int) -> list["Slice"]:
         """For each run, newest first, its rows from `start` on: at least `limit` of them or all before `stop`."""
@@ -188,10 +197,22 @@ class TreeView:
         return (await self._ssts.index(run.ssts[0])).range_deletes
 
 
-def _note_gap(view: RunView, place: _Place, rows: Rows, key: bytes) -> None:
+def _may_hold(spot: _Spot, keys: Sequence[bytes], hashes: dict[bytes, int]) -> bool:
+    """What the filter says of some of `keys`. `hashes`: of those that a filter was asked for before."""
+    bloom = spot.sst_index.bloom
+    for key in keys:
+        key_hash = hashes.get(key)
+        if key_hash is None:
+            key_hash = hashes[key] = hash_key(key)
+        if may_contain(bloom, key_hash):
+            return True
+    return False
+
+
+def _note_gap(view: RunView, spot: _Spot, rows: Rows, key: bytes) -> None:
     """A block lacks a key: nothing lies between its neighbours."""
-    before, after = rows.beside(key)
-    view.note_empty(before if before is not None else place.sst_index.last_keys[place.number - 1], after)
+    before, after = rows.gap_around(key)
+    view.note_empty(before if before is not None else spot.sst_index.last_keys[spot.number - 1], after)
 
 
 class Slice:

@@ -31,17 +31,17 @@ class SstWriter:
             block_size_bytes=block_size_bytes,
             block=storage.sealers.block,
             index=storage.sealers.index,
+            seed=storage.world.entropy(aead.NONCE_SIZE),
         )
 
     async def add(self, rows: Sequence[Row]) -> None:
         """Rows in ascending key order, behind all that came before."""
-        world = self._storage.world
-        await world.offload(Lane.CPU, self._builder.add, rows, world.entropy(aead.NONCE_SIZE))
+        await self._storage.world.offload(Lane.CPU, self._builder.add, rows)
 
     async def put(self, ranges: KeyRanges) -> SstInfo:
         """Store the SST, which may have no rows if there are range deletes. Nothing may be added any more."""
-        storage, world = self._storage, self._storage.world
-        sealed = await world.offload(Lane.CPU, self._builder.finish, ranges, world.entropy(aead.NONCE_SIZE))
+        storage = self._storage
+        sealed = await storage.world.offload(Lane.CPU, self._builder.finish, ranges)
         put_id = storage.new_put_id()
         header = encode_header(
             Header(
@@ -97,9 +97,13 @@ class SstReader:
         self._storage.indexes.put(info.sst, index, index.size_bytes)
         return index
 
-    def has_block(self, info: SstInfo, number: int) -> bool:
-        """Whether a block is in memory."""
-        return self._storage.blocks.peek((info.sst, number)) is not None
+    def block_in_memory(self, info: SstInfo, number: int) -> Rows | None:
+        """A block if it is in memory. It has not been used before somebody says so: see `used`."""
+        return self._storage.blocks.peek((info.sst, number))
+
+    def used(self, info: SstInfo, number: int) -> None:
+        """A block that was in memory had what was wanted."""
+        self._storage.blocks.get((info.sst, number))
 
     async def block(self, info: SstInfo, index: SstIndex, number: int) -> Rows:
         """One block of an SST: from memory, the disk cache or the store, where those that follow may come with it."""

@@ -1,4 +1,7 @@
-"""A meta SST in the making. Its rows are sealed as they come, block by block: what is held is what will be stored."""
+"""A meta SST in the making. Its rows are sealed as they come, block by block.
+
+What is held is what will be stored, eight bytes for each row, and the rows of one block.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,15 +35,19 @@ class SealedSst:
 class SstBuilder:
     """Makes the sections of the meta SST called `name`. Its methods are work for threads, one at a time.
 
-    Each takes a fresh random `seed` for the nonces of what it seals: never the same one twice.
+    `seed`: the first nonce, random and fresh. What is sealed under one seed shares a derived key (`crypto.aead`).
     """
 
-    def __init__(self, *, name: str, token: bytes, block_size_bytes: int, block: Sealer, index: Sealer) -> None:
+    def __init__(
+        self, *, name: str, token: bytes, block_size_bytes: int, block: Sealer, index: Sealer, seed: bytes
+    ) -> None:
         self._name = name
         self._token = token
         self._block_size_bytes = block_size_bytes
         self._block_sealer = block
         self._index_sealer = index
+        self._seed = seed
+        self._nonces_used = 0
         self._rest: list[Row] = []
         """Less than a block, or one."""
         self._frames: list[bytes] = []
@@ -51,7 +58,7 @@ class SstBuilder:
         self._count = 0
         self._offset = HEADER_SIZE
 
-    def add(self, rows: Sequence[Row], seed: bytes) -> None:
+    def add(self, rows: Sequence[Row]) -> None:
         """Rows in ascending key order, behind all that came before."""
         if not rows:
             return
@@ -60,27 +67,32 @@ class SstBuilder:
         self._count += len(rows)
         self._hashes.append(hash_keys(row[0] for row in rows))
         *whole, self._rest = split_rows([*self._rest, *rows], self._block_size_bytes)
-        self._seal_blocks(whole, aead.nonces(seed, len(whole)))
+        self._seal_blocks(whole)
 
-    def finish(self, ranges: KeyRanges, seed: bytes) -> SealedSst:
+    def finish(self, ranges: KeyRanges) -> SealedSst:
         """The SST, with the range deletes of its run. Nothing may be added any more."""
-        nonces = aead.nonces(seed, 2)
         last_key = b""
         if self._rest:
             last_key = self._rest[-1][0]
-            self._seal_blocks([self._rest], nonces[:NONCE_SIZE])
+            self._seal_blocks([self._rest])
         bloom = build_bloom(self._hashes)
         index = encode_index(row_count=self._count, blocks=self._table, range_deletes=ranges, bloom=bloom)
         where = place(self._name, self._offset, self._token)
         return SealedSst(
             blocks=self._frames,
-            index=self._index_sealer.seal(index, where, nonces[NONCE_SIZE:]),
+            index=self._index_sealer.seal(index, where, self._nonces(1)),
             first_key=self._first_key,
             last_key=last_key,
             row_count=self._count,
         )
 
-    def _seal_blocks(self, blocks: Sequence[Sequence[Row]], nonces: bytes) -> None:
+    def _nonces(self, count: int) -> bytes:
+        nonces = aead.nonces(self._seed, count, self._nonces_used)
+        self._nonces_used += count
+        return nonces
+
+    def _seal_blocks(self, blocks: Sequence[Sequence[Row]]) -> None:
+        nonces = self._nonces(len(blocks))
         for number, block in enumerate(blocks):
             nonce = nonces[number * NONCE_SIZE : (number + 1) * NONCE_SIZE]
             where = place(self._name, self._offset, self._token)

@@ -89,6 +89,7 @@ def test_nonces_of_a_batch_differ_and_share_what_a_key_is_derived_from(seed, cou
     assert len(set(each)) == count
     assert {nonce[: aead.SHARED_SIZE] for nonce in each} <= {seed[: aead.SHARED_SIZE]}
     assert each[:1] == [seed][:count]
+    assert aead.nonces(seed, count) + aead.nonces(seed, 3, count) == aead.nonces(seed, count + 3)
 
 
 def test_one_cipher_for_several_batches_and_threads():

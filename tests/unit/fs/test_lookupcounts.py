@@ -32,7 +32,7 @@ def test_no_page_is_left_when_all_is_forgotten() -> None:
     counts = LookupCounts()
     for inode in range(1000):
         counts.add(inode)
-    assert len(counts._pages) == 4
+    assert len(counts._pages) == 32
     for inode in range(1000):
         counts.subtract(inode, 1)
     assert not counts._pages

@@ -49,7 +49,7 @@ def test_many_rows_are_found_as_one_by_one(mapping, others):
 def test_the_neighbours_of_a_key_without_a_row(mapping, key):
     known = sorted(mapping)
     if key not in mapping and key < known[-1]:
-        before, after = rows.decode_rows(rows.encode_rows(as_rows(mapping)), "here").beside(key)
+        before, after = rows.decode_rows(rows.encode_rows(as_rows(mapping)), "here").gap_around(key)
         assert before is None or before < key
         assert key < after
         assert not [other for other in known if (before or b"") < other < after]

@@ -21,11 +21,15 @@ BLOCK_SIZE = 100
 
 
 def build(parts, ranges):
-    seeds = (number.to_bytes(24) for number in itertools.count(1))
-    builder = SstBuilder(name=NAME, token=TOKEN, block_size_bytes=BLOCK_SIZE, block=SEALERS.block, index=SEALERS.index)
+    builder = new_builder(BLOCK_SIZE)
     for part in parts:
-        builder.add(part, next(seeds))
-    return builder.finish(ranges, next(seeds))
+        builder.add(part)
+    return builder.finish(ranges)
+
+
+def new_builder(block_size):
+    sealers = {"block": SEALERS.block, "index": SEALERS.index}
+    return SstBuilder(name=NAME, token=TOKEN, block_size_bytes=block_size, seed=bytes(24), **sealers)
 
 
 def index_of(sealed):
@@ -56,7 +60,7 @@ def test_parts_make_no_difference(sizes, cuts, deletes_ranges):
 
 def test_what_was_sealed_is_held_and_not_the_rows():
     """The reason for it: a merge holds what it will store."""
-    builder = SstBuilder(name=NAME, token=TOKEN, block_size_bytes=1000, block=SEALERS.block, index=SEALERS.index)
+    builder = new_builder(1000)
     for number in range(200):
-        builder.add([(b"m%05d" % (20 * number + row), PUT, b"x" * 40) for row in range(20)], number.to_bytes(24))
+        builder.add([(b"m%05d" % (20 * number + row), PUT, b"x" * 40) for row in range(20)])
         assert sum(len(key) + len(value) + 7 for key, _, value in builder._rest) <= 1100

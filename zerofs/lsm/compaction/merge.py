@@ -26,8 +26,8 @@ async def compact(storage: Storage, job: CompactionJob) -> CompactionResult:
 
     Reads each input once, by large ranges and past the caches; inputs that are moved are not read at all. Outputs are
     put under the job's names and sealed under the sealers' current generation. Holds, besides what `source` fetches,
-    the sealed blocks of one output. A store that does not take outputs is waited for; cancelling leaves objects that
-    nothing names. Raises CorruptionError naming the object, UnavailableError when an input cannot be read.
+    what `SstBuilder` holds of one output. A store that does not take outputs is waited for; cancelling leaves objects
+    that nothing names. Raises CorruptionError naming the object, UnavailableError when an input cannot be read.
     """
     storage.origins.learn(job.foreign)
     reading = Reading(storage, job.tokens, len(job.runs))

@@ -15,7 +15,7 @@ NO_RANGES = KeyRanges()
 
 
 class Output:
-    """Takes rows and moved SSTs in key order. Holds the sealed blocks of one SST, no more."""
+    """Takes rows and moved SSTs in key order. Holds what `SstBuilder` does of one SST, no more."""
 
     def __init__(self, storage: Storage, job: CompactionJob, plan: Plan) -> None:
         assert all(epoch == job.epoch for epoch, _ in job.names), "the writer mints under its own epoch"

@@ -101,7 +101,7 @@ class Rows(Sequence[Row]):
                 first = bisect_left(keys, own[index], first)
         return found
 
-    def beside(self, key: bytes) -> tuple[bytes | None, bytes]:
+    def gap_around(self, key: bytes) -> tuple[bytes | None, bytes]:
         """The keys before and after one that has no row, but is not behind all others. None: it is before all."""
         index = bisect_left(self._keys, key)
         return (self._keys[index - 1] if index else None), self._keys[index]

@@ -1,4 +1,4 @@
-"""Sealing in bulk: many chunks or rows into frames at a time, away from the thread that serves requests (0017).
+"""Sealing in bulk: many chunks into frames at a time, away from the thread that serves requests (0017).
 
     sealer ─▶ work, in threads
       └─────▶ process ─▶ (arena, messages) ─▶ child ─▶ transform.frame
