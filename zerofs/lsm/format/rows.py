@@ -76,11 +76,6 @@ class Rows(Sequence[Row]):
         index = bisect_left(self._keys, key)
         return index if index < len(self._keys) and self._keys[index] == key else None
 
-    def find(self, key: bytes) -> Row | None:
-        """The row of exactly this key."""
-        index = self.position(key)
-        return None if index is None else self[index]
-
     def find_many(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
         """By key, the rows of those of ascending `keys` that have one.
 
