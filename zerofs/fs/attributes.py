@@ -1,6 +1,8 @@
 """What frontends are told of inodes, entries and the filesystem, and what they may ask to be changed: plain values."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from zerofs.fs.format.records import INLINE_LIMIT, Inode
@@ -29,6 +31,10 @@ class Attributes(NamedTuple):
     mtime_ns: int
     ctime_ns: int
     btime_ns: int
+
+
+_attributes: Callable[[tuple[int, ...]], Attributes] = partial(tuple.__new__, Attributes)
+"""As `Attributes._make`, without a call in Python: directories are listed with the attributes of every file."""
 
 
 class AttributeChanges(NamedTuple):
@@ -88,34 +94,35 @@ class FilesystemStatistics:
     """Bytes of a name."""
 
 
-def blocks_of(node: Inode) -> int:
-    """Allocated space in units of 512 bytes: at least 1 for a file with any bytes, 0 for symlinks and special files."""
+def attributes_of(node: Inode) -> Attributes:
+    """What stat(2) shows of an inode. Directories have a constant size, symlinks that of their target.
+
+    Allocated space is at least one sector for a file with any bytes, and none for symlinks and special files.
+    """
     size = node.size
     if size:
-        sectors = -(-size // _SECTOR)
+        blocks = -(-size // _SECTOR)
         if size > INLINE_LIMIT:
-            return min(sectors, node.allocated * (CHUNK_SIZE // _SECTOR)) or 1
-        return sectors
-    return _DIRECTORY_SIZE // _SECTOR if node.is_directory else 0
-
-
-def attributes_of(node: Inode) -> Attributes:
-    """What stat(2) shows of an inode. Directories have a constant size, symlinks that of their target."""
-    size = node.size
-    blocks = blocks_of(node)
-    if not size and not node.is_regular:
-        size = _DIRECTORY_SIZE if node.is_directory else len(node.content)
-    return Attributes(
-        node.number,
-        node.mode,
-        node.nlink,
-        node.uid,
-        node.gid,
-        node.rdev,
-        size,
-        blocks,
-        node.atime_ns,
-        node.mtime_ns,
-        node.ctime_ns,
-        node.btime_ns,
+            blocks = min(blocks, node.allocated * (CHUNK_SIZE // _SECTOR)) or 1
+    elif node.is_regular:
+        blocks = 0
+    elif node.is_directory:
+        size, blocks = _DIRECTORY_SIZE, _DIRECTORY_SIZE // _SECTOR
+    else:
+        size, blocks = len(node.content), 0
+    return _attributes(
+        (
+            node.number,
+            node.mode,
+            node.nlink,
+            node.uid,
+            node.gid,
+            node.rdev,
+            size,
+            blocks,
+            node.atime_ns,
+            node.mtime_ns,
+            node.ctime_ns,
+            node.btime_ns,
+        )
     )

@@ -5,38 +5,70 @@ nowhere else, together with what the cache of names knows, so the three never di
 """
 
 import errno
+from bisect import bisect_right
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import NamedTuple
 
 from zerofs.errors import CorruptionError, FsError
-from zerofs.fs.format.keys import decode_dirscan_cookie, dentry_key, dirscan_key, dirscan_range
+from zerofs.fs.format.keys import decode_dirscan_cookies, dentry_key, dirscan_key, dirscan_range
 from zerofs.fs.format.records import (
     NAME_LIMIT,
     Dentry,
     Inode,
     decode_dentry,
-    decode_dirscan,
+    decode_dirscans,
     encode_dentry,
     encode_dirscan,
 )
-from zerofs.fs.ports import Engine, Row
+from zerofs.fs.ports import Engine, Row, Value
 from zerofs.fs.recent import Recent
 
 _ABSENT = Dentry(0, 0, 0)
+
+_PAGE_ENTRIES = 256
+"""The kernel asks for some 25 names at a time; to read them takes longer than to keep them."""
+
+_PAGES_MAX = 8
+"""Directories that are listed at the same time without reading names twice."""
+
+Listed = tuple[int, int, bytes]
+"""Cookie, inode, name."""
+
+
+class _Page(NamedTuple):
+    """Names of a directory as they are, in the order of cookies."""
+
+    after_cookie: int
+    """It begins behind this one."""
+    entries: list[Listed]
+    is_last: bool
+
+    def behind(self, cookie: int, limit: int) -> list[Listed] | None:
+        """Up to `limit` entries, none only at the end of the directory; None if they are not here."""
+        if cookie < self.after_cookie:
+            return None
+        first = bisect_right(self.entries, cookie, key=itemgetter(0))
+        return self.entries[first : first + limit] or ([] if self.is_last else None)
 
 
 class Dentries:
     """All names of one filesystem."""
 
-    __slots__ = ("_cache", "_engine", "generation")
+    __slots__ = ("_cache", "_engine", "_pages", "generation")
 
     def __init__(self, engine: Engine, cache_count: int) -> None:
         self._engine = engine
         self._cache: Recent[tuple[int, bytes], Dentry] = Recent(cache_count)
         self.generation = 0
         """Counts changes: who slept since a lookup can tell whether any name changed meanwhile."""
+        self._pages: dict[int, _Page] = {}
+        """By directory, oldest first."""
 
     def renew(self) -> None:
         """Another state of the volume is shown: know nothing."""
         self._cache.clear()
+        self._pages.clear()
         self.generation += 1
 
     async def find(self, directory: int, name: bytes) -> Dentry | None:
@@ -67,8 +99,7 @@ class Dentries:
         number = directory.number
         rows.append((dentry_key(number, name), encode_dentry(dentry)))
         rows.append((dirscan_key(number, dentry.cookie), encode_dirscan(dentry.inode, dentry.kind, name)))
-        self.generation += 1
-        self._cache.put((number, name), dentry)
+        self._changed(number, name, dentry)
 
     def stage_remove(self, rows: list[Row], directory: Inode, name: bytes, cookie: int) -> None:
         """Take a name away. Changes the directory's count; its row is the caller's to put."""
@@ -79,19 +110,35 @@ class Dentries:
     def stage_forget_name(self, rows: list[Row], directory: Inode, name: bytes) -> None:
         """Take away the row by name only: a rename goes on using the cookie."""
         rows.append((dentry_key(directory.number, name), None))
-        self.generation += 1
-        self._cache.put((directory.number, name), _ABSENT)
+        self._changed(directory.number, name, _ABSENT)
 
-    async def list(self, directory: int, after_cookie: int, limit: int) -> list[tuple[int, int, bytes]]:
-        """(cookie, inode, name) of the next `limit` entries behind a cookie, in the order of cookies."""
-        start, stop = dirscan_range(directory, after_cookie)
-        found: list[tuple[int, int, bytes]] = []
-        for key, value in await self._engine.scan(start, stop, limit):
-            if type(value) is not bytes:
-                raise CorruptionError(f"dirscan in {directory}: its row holds {type(value).__name__}")
-            inode, _, name = decode_dirscan(value)
-            found.append((decode_dirscan_cookie(key), inode, name))
-        return found
+    def _changed(self, directory: int, name: bytes, known: Dentry) -> None:
+        self.generation += 1
+        self._cache.put((directory, name), known)
+        self._pages.pop(directory, None)
+
+    async def list(self, directory: int, after_cookie: int, limit: int) -> list[Listed]:
+        """Up to `limit` entries behind a cookie, in the order of cookies; none only at the end of the directory."""
+        page = self._pages.get(directory)
+        found = page.behind(after_cookie, limit) if page is not None else None
+        if found is not None:
+            return found
+        generation, wanted = self.generation, max(limit, _PAGE_ENTRIES)
+        entries = _decode(directory, await self._engine.scan(*dirscan_range(directory, after_cookie), wanted))
+        if generation == self.generation:  # else they may be older than a change that dropped the page
+            self._pages.pop(directory, None)
+            self._pages[directory] = _Page(after_cookie, entries, is_last=len(entries) < wanted)
+            if len(self._pages) > _PAGES_MAX:
+                del self._pages[next(iter(self._pages))]
+        return entries[:limit]
+
+
+def _decode(directory: int, rows: Sequence[tuple[bytes, Value]]) -> list[Listed]:
+    cookies = decode_dirscan_cookies([key for key, _ in rows])
+    values = [value for _, value in rows if type(value) is bytes]
+    if len(values) != len(rows):
+        raise CorruptionError(f"dirscan in {directory}: a row holds something else than bytes")
+    return [(cookie, inode, name) for cookie, (inode, name) in zip(cookies, decode_dirscans(values), strict=True)]
 
 
 def require_name(name: bytes) -> None:

@@ -114,9 +114,7 @@ class Handles:
 
     def count_lookups(self, inodes: Iterable[int]) -> None:
         """The kernel learned of each of them once more."""
-        add = self._lookups.add
-        for inode in inodes:
-            add(inode)
+        self._lookups.add_each(inodes)
 
     def forget(self, inode: int, count: int) -> bool:
         """The kernel gave up so many lookups. Whether none is left. More than there were count as all."""

@@ -9,7 +9,6 @@ single-flight for the same reason: bytes that were read before a change must not
 
 import errno
 from collections.abc import Iterable, Mapping
-from weakref import WeakValueDictionary
 
 import trio
 
@@ -18,6 +17,7 @@ from zerofs.fs.format.keys import inode_key
 from zerofs.fs.format.records import Inode, decode_inode
 from zerofs.fs.ports import Engine, Value
 from zerofs.fs.recent import Recent
+from zerofs.fs.weaktable import WeakTable
 
 
 class Inodes:
@@ -28,7 +28,7 @@ class Inodes:
     def __init__(self, engine: Engine, cache_count: int) -> None:
         self._engine = engine
         self._recent: Recent[int, Inode] = Recent(cache_count)
-        self._live: WeakValueDictionary[int, Inode] = WeakValueDictionary()
+        self._live: WeakTable[int, Inode] = WeakTable()
         self._loading: dict[int, trio.Event] = {}
         self.renewals = 0
         """Counts changes of the state that a read-only mount shows: who slept can tell whether there was one."""
@@ -44,18 +44,20 @@ class Inodes:
 
     def add(self, node: Inode) -> None:
         """A new inode."""
-        self._live[node.number] = node
+        self._live.put(node.number, node)
         self._recent.put(node.number, node)
 
     def drop(self, number: int) -> None:
         """The inode is no more: nobody shall find its object."""
         self._recent.drop(number)
-        self._live.pop(number, None)
+        self._live.drop(number)
 
     def renew(self, kept: Mapping[int, Inode]) -> None:
         """Another state of the volume is shown: know nothing but `kept`, which is of that state."""
         self._recent.clear()
-        self._live = WeakValueDictionary(kept)
+        self._live = WeakTable()
+        for number, node in kept.items():
+            self._live.put(number, node)
         self.renewals += 1
 
     async def get(self, number: int) -> Inode:
@@ -81,9 +83,9 @@ class Inodes:
         wanted = list(numbers)
         recent = self._recent.get
         found = [recent(number) or self.cached(number) for number in wanted]
-        missing = [number for number, node in zip(wanted, found, strict=True) if node is None]
-        if not missing:
+        if None not in found:
             return found
+        missing = [number for number, node in zip(wanted, found, strict=True) if node is None]
         fresh = list(dict.fromkeys(number for number in missing if number not in self._loading))
         loaded = dict(zip(fresh, await self._load(fresh), strict=True)) if fresh else {}
         return [

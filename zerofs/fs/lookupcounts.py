@@ -5,6 +5,8 @@ files. Inode numbers are given one after the other: pages of counts take 5 MB, a
 Of files far from each other, each in a page of its own, they take twice as much as the dictionary.
 """
 
+from collections.abc import Iterable
+
 _PAGE_BITS = 5
 _PAGE_SIZE = 1 << _PAGE_BITS
 _SLOT = _PAGE_SIZE - 1
@@ -37,6 +39,17 @@ class LookupCounts:
             page[inode & _SLOT] = count + 1
         else:
             self._above[inode] = self._above.get(inode, 0) + 1
+
+    def add_each(self, inodes: Iterable[int]) -> None:
+        """One more for each."""
+        pages = self._pages
+        for inode in inodes:
+            page = pages.get(inode >> _PAGE_BITS)
+            slot = inode & _SLOT
+            if page is not None and page[slot] < _MOST:
+                page[slot] += 1
+            else:
+                self.add(inode)
 
     def subtract(self, inode: int, count: int) -> bool:
         """So many less. Whether none is left; more than there were count as all."""

@@ -14,6 +14,7 @@ Integers in keys are big-endian, so byte order is number order, and all rows of 
 
 import enum
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from zerofs.errors import CorruptionError
@@ -121,11 +122,13 @@ def chunk_range(inode: int, first_index: int) -> tuple[bytes, bytes]:
     return chunk_key(inode, first_index), chunk_key(inode + 1, 0)
 
 
-def decode_dirscan_cookie(key: bytes) -> int:
-    """The cookie of a dirscan key. Raises CorruptionError for another length."""
-    if len(key) != _DIRSCAN.size:
-        raise CorruptionError(f"dirscan key: {len(key)} bytes instead of {_DIRSCAN.size}")
-    return int(_DIRSCAN.unpack(key)[3])
+def decode_dirscan_cookies(keys: Sequence[bytes]) -> list[int]:
+    """The cookies of many dirscan keys. Raises CorruptionError for one of another length."""
+    if any(len(key) != _DIRSCAN.size for key in keys):
+        lengths = sorted(set(map(len, keys)))
+        raise CorruptionError(f"dirscan keys: {lengths} bytes instead of {_DIRSCAN.size}")
+    unpack = _DIRSCAN.unpack
+    return [unpack(key)[3] for key in keys]
 
 
 def decode_key(key: bytes) -> Key:

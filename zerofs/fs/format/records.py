@@ -34,6 +34,7 @@ All integers little-endian. The inode row:
 
 import stat
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from zerofs.errors import CorruptionError
@@ -65,6 +66,7 @@ _COMMON = "<BBHIIIqqqqI"
 _PLAIN = struct.Struct(_COMMON)
 _REGULAR = struct.Struct(_COMMON + "QQ")
 _DIRECTORY = struct.Struct(_COMMON + "QQQ")
+_REGULAR_REST = struct.Struct("<QQ")
 _DEVICE = struct.Struct(_COMMON + "Q")
 _SUPERBLOCK = struct.Struct("<8sIIIq")
 _COUNTERS = struct.Struct("<BQQQ")
@@ -209,36 +211,44 @@ def decode_inode(number: int, key: bytes, data: bytes) -> Inode:
     node.mtime_ns = mtime
     node.ctime_ns = ctime
     node.xattr_list_size = xattr_list_size
-    rest = data[_PLAIN.size :]
-    kind = mode & _TYPE_MASK
-    if kind == _REG:
+    if mode & _TYPE_MASK == _REG:
         _decode_regular(node, data)
-    elif kind == _DIR:
-        _expect(number, len(rest), 24)
-        node.parent, node.entries, node.next_cookie = struct.unpack("<QQQ", rest)
-    elif kind == _LNK:
-        if not 0 < len(rest) <= SYMLINK_LIMIT:
-            raise CorruptionError(f"inode {number}: symlink target of {len(rest)} bytes")
-        node.content = rest
-    elif kind in _DEVICES:
-        _expect(number, len(rest), 8)
-        (node.rdev,) = struct.unpack("<Q", rest)
-    elif kind in _OTHERS:
-        _expect(number, len(rest), 0)
     else:
-        raise CorruptionError(f"inode {number}: mode {mode:o} names no type")
+        _decode_other(node, data[_PLAIN.size :])
     return node
 
 
 def _decode_regular(node: Inode, data: bytes) -> None:
     if len(data) < _REGULAR.size:
         raise CorruptionError(f"inode {node.number}: row of {len(data)} bytes")
-    node.size, node.allocated = struct.unpack_from("<QQ", data, _PLAIN.size)
-    node.content = data[_REGULAR.size :]
-    inline = node.size <= INLINE_LIMIT
-    _expect(node.number, len(node.content), node.size if inline else 0)
-    if node.allocated > (0 if inline else chunks_of(node.size)) or node.size >= 1 << 63:
-        raise CorruptionError(f"inode {node.number}: {node.allocated} chunks in {node.size} bytes")
+    node.size, node.allocated = size, allocated = _REGULAR_REST.unpack_from(data, _PLAIN.size)
+    if size <= INLINE_LIMIT:
+        node.content = data[_REGULAR.size :]
+        _expect(node.number, len(node.content), size)
+        most = 0
+    else:
+        _expect(node.number, len(data) - _REGULAR.size, 0)
+        most = chunks_of(size)
+    if allocated > most or size >= 1 << 63:
+        raise CorruptionError(f"inode {node.number}: {allocated} chunks in {size} bytes")
+
+
+def _decode_other(node: Inode, rest: bytes) -> None:
+    kind = node.mode & _TYPE_MASK
+    if kind == _DIR:
+        _expect(node.number, len(rest), 24)
+        node.parent, node.entries, node.next_cookie = struct.unpack("<QQQ", rest)
+    elif kind == _LNK:
+        if not 0 < len(rest) <= SYMLINK_LIMIT:
+            raise CorruptionError(f"inode {node.number}: symlink target of {len(rest)} bytes")
+        node.content = rest
+    elif kind in _DEVICES:
+        _expect(node.number, len(rest), 8)
+        (node.rdev,) = struct.unpack("<Q", rest)
+    elif kind in _OTHERS:
+        _expect(node.number, len(rest), 0)
+    else:
+        raise CorruptionError(f"inode {node.number}: mode {node.mode:o} names no type")
 
 
 def _expect(number: int, length: int, expected: int) -> None:
@@ -338,3 +348,12 @@ def decode_dirscan(data: bytes) -> tuple[int, int, bytes]:
         raise CorruptionError(f"dirscan: row of {len(data)} bytes")
     inode, kind = _DIRSCAN.unpack_from(data)
     return inode, kind, name
+
+
+def decode_dirscans(values: Sequence[bytes]) -> list[tuple[int, bytes]]:
+    """(inode, name) of many dirscan rows. Raises CorruptionError."""
+    head = _DIRSCAN.size
+    if not all(head < len(value) <= head + NAME_LIMIT for value in values):
+        raise CorruptionError(f"dirscan: rows of {sorted(set(map(len, values)))} bytes")
+    unpack_from = _DIRSCAN.unpack_from
+    return [(unpack_from(value)[0], value[head:]) for value in values]

@@ -41,6 +41,6 @@ async def readdir(ctx: Context, number: int, after_cookie: int, limit: int) -> l
             if found is not None and found.nlink  # else the name was taken while the inodes were fetched
         ]
         after_cookie = page[-1][0]
-    ctx.handles.count_lookups([entry.attributes.inode for entry in entries])
+    ctx.handles.count_lookups([attributes.inode for _, _, attributes in entries])
     note_access(ctx, node)
     return entries

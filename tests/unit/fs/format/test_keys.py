@@ -32,7 +32,7 @@ def test_round_trip(inode: int, number: int, name: bytes) -> None:
     assert decode_key(keys.dentry_key(inode, name)) == Key(Kind.DENTRY, inode, 0, name)
     assert decode_key(keys.dirscan_key(inode, number)) == Key(Kind.DIRSCAN, inode, number)
     assert decode_key(keys.chunk_key(inode, number)) == Key(Kind.CHUNK, inode, number)
-    assert keys.decode_dirscan_cookie(keys.dirscan_key(inode, number)) == number
+    assert keys.decode_dirscan_cookies([keys.dirscan_key(inode, number)] * 2) == [number, number]
     assert decode_key(keys.SUPERBLOCK_KEY) == Key(Kind.SUPERBLOCK)
     assert decode_key(keys.COUNTERS_KEY) == Key(Kind.COUNTERS)
 
@@ -102,4 +102,4 @@ def test_nothing_else_decodes(key: bytes) -> None:
 
 def test_a_dirscan_key_of_another_length_is_refused() -> None:
     with pytest.raises(CorruptionError):
-        keys.decode_dirscan_cookie(keys.inode_key(1))
+        keys.decode_dirscan_cookies([keys.dirscan_key(1, 3), keys.inode_key(1)])

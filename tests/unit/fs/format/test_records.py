@@ -117,6 +117,7 @@ def test_entries_survive(inode: int, cookie: int, kind: int, name: bytes) -> Non
     dentry = Dentry(inode, cookie, kind)
     assert records.decode_dentry(records.encode_dentry(dentry)) == dentry
     assert records.decode_dirscan(records.encode_dirscan(inode, kind, name)) == (inode, kind, name)
+    assert records.decode_dirscans([records.encode_dirscan(inode, kind, name)] * 2) == [(inode, name)] * 2
 
 
 @given(times, u32, u32, u32)
@@ -147,6 +148,10 @@ def test_small_rows_of_another_kind_are_refused() -> None:
     for name in (b"", b"x" * 256):
         with pytest.raises(CorruptionError):
             records.decode_dirscan(records.encode_dirscan(1, 8, name))
+        with pytest.raises(CorruptionError):
+            records.decode_dirscans([records.encode_dirscan(1, 8, b"good"), records.encode_dirscan(1, 8, name)])
+    with pytest.raises(CorruptionError):
+        records.decode_dirscans([b"short"])
 
 
 def test_times_beyond_the_range_become_its_ends() -> None:

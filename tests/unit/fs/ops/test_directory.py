@@ -8,7 +8,8 @@ import trio
 import trio.testing
 
 from tests.unit.fs.harness import ALICE, ROOT_CALLER, Mounted, fails
-from zerofs.fs.format.keys import inode_key
+from zerofs.fs.format.keys import dirscan_key, inode_key
+from zerofs.fs.format.records import FIRST_COOKIE
 from zerofs.testing.engine import with_checkpoint
 
 
@@ -172,3 +173,72 @@ async def test_reading_sets_the_access_time(mounted: Mounted) -> None:
     before = (await mounted.look("/d")).atime_ns
     await mounted.list("/d")
     assert (await mounted.look("/d")).atime_ns > before
+
+
+async def read_names(mounted: Mounted, handle: int, cookie: int, limit: int) -> tuple[list[str], int]:
+    """The names of one call, and the cookie to go on with."""
+    page = await mounted.fs.readdir(handle, cookie, limit)
+    for entry in page:
+        mounted.fs.forget(entry.attributes.inode, 1)
+    return [entry.name.decode() for entry in page], page[-1].cookie if page else cookie
+
+
+async def test_names_that_were_read_are_not_read_again(mounted: Mounted) -> None:
+    inode = await mounted.mkdir("/d")
+    for index in range(600):
+        await mounted.write_file(f"/d/{index}")
+    names: list[str] = []
+    cookie = 0
+    handle = await mounted.fs.opendir(ROOT_CALLER, inode)
+    mounted.engine.calls.clear()
+    while True:
+        page, cookie = await read_names(mounted, handle, cookie, 25)
+        if not page:
+            break
+        names += page
+    assert names == [str(index) for index in range(600)]
+    assert mounted.engine.calls.count("scan") == 3
+    again, _ = await read_names(mounted, handle, 0, 25)
+    assert again == names[:25]
+    await mounted.fs.releasedir(handle)
+
+
+async def test_what_changes_behind_the_names_that_were_told_is_seen(mounted: Mounted) -> None:
+    inode = await mounted.mkdir("/d")
+    await mounted.mkdir("/other")
+    for name in "abcdef":
+        await mounted.write_file(f"/d/{name}")
+    handle = await mounted.fs.opendir(ROOT_CALLER, inode)
+    names, cookie = await read_names(mounted, handle, 0, 1)
+    assert names == ["a"]
+    await mounted.unlink("/d/b")
+    await mounted.rename("/d/c", "/other/c")
+    await mounted.rename("/d/d", "/d/renamed")
+    await mounted.write_file("/d/new")
+    rest, _ = await read_names(mounted, handle, cookie, 100)
+    assert sorted(rest) == ["e", "f", "new", "renamed"]
+    await mounted.fs.releasedir(handle)
+
+
+async def test_names_that_change_while_they_are_read_are_not_kept(mounted: Mounted) -> None:
+    await mounted.mkdir("/d")
+    for name in "abc":
+        await mounted.write_file(f"/d/{name}")
+    await mounted.remount()
+    inode = (await mounted.look("/d")).inode
+    handle = await mounted.fs.opendir(ROOT_CALLER, inode)
+    goes_on = trio.Event()
+
+    async def pause(keys: Sequence[bytes]) -> None:
+        if dirscan_key(inode, FIRST_COOKIE) in keys:
+            await goes_on.wait()
+
+    mounted.engine.pause = pause
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_names, mounted, handle, 0, 1)
+        await trio.testing.wait_all_tasks_blocked()
+        await mounted.rename("/d/b", "/d/renamed")
+        goes_on.set()
+    names, _ = await read_names(mounted, handle, 0, 100)
+    assert sorted(names) == ["a", "c", "renamed"]
+    await mounted.fs.releasedir(handle)
