@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from zerofs.lsm.chunk import Chunk
 from zerofs.lsm.chunkwriter import put_chunk_sst
+from zerofs.lsm.compaction.cuts import divide
 from zerofs.lsm.format.manifest import Manifest, Run, Tree
 from zerofs.lsm.format.names import SstId
 from zerofs.lsm.format.register import referred_bytes
@@ -140,7 +141,9 @@ def _encoded(memtable: Memtable, tree: Tree, options: LsmOptions) -> _Encoded:
         # Nothing older is left that a delete could hide.
         rows = [row for row in rows if row[1] != DELETE]
         ranges = KeyRanges()
-    return _Encoded(ssts=list(split_rows(rows, options.meta_sst_size_bytes)), ranges=ranges, referred=referred)
+    target = options.meta_sst_size_bytes
+    ssts = [sst for part in divide(rows, tree.runs) for sst in split_rows(part, target)]
+    return _Encoded(ssts=ssts, ranges=ranges, referred=referred)
 
 
 def _carried(memtable: Memtable) -> list[Chunk]:

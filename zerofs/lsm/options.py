@@ -24,7 +24,7 @@ class LsmOptions:
     chunk_sst_size_bytes: int = 64 * MIB
     """Frames in one chunk SST."""
 
-    meta_sst_size_bytes: int = 32 * MIB
+    meta_sst_size_bytes: int = 8 * MIB
     """Row bytes in one meta SST."""
 
     block_size_bytes: int = 32 * KIB

@@ -1,6 +1,7 @@
 """What a volume does for itself: merges, repacks, collects, tightens; and is silent when there is nothing to do."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import trio
@@ -10,7 +11,7 @@ from zerofs.lsm.audit import audit
 from zerofs.lsm.compaction.worker import InlineWorker
 from zerofs.lsm.format.names import sst_name
 from zerofs.lsm.maintenance import TIGHTEN_AFTER_S
-from zerofs.units import CHUNK_SIZE
+from zerofs.units import CHUNK_SIZE, MIB
 
 
 @pytest.fixture
@@ -160,3 +161,28 @@ async def test_a_writer_that_opens_a_volume_with_too_many_runs_merges_them(bed, 
         with trio.fail_after(60):
             await engine.admit(0)
         assert len(engine.manifest.tree(b"meta").runs) < bed.options.runs_max
+
+
+async def test_new_files_are_not_merged_again_and_again(bed, autojump_clock):
+    """Each change also writes the counters and a directory, far from the new files: that must not make runs overlap."""
+    bed.options = replace(bed.options, memtable_size_bytes=MIB, meta_sst_size_bytes=MIB)
+    bed.cache_bytes = 64 * MIB
+    rng = random.Random(1)
+    directory, values = b"meta\x02" + (1).to_bytes(8), {}
+    async with bed.open() as engine:
+        for number in range(24_000):
+            new = b"meta\x02" + (1000 + number).to_bytes(8), rng.randbytes(200)
+            rows = [(b"meta\x00", number.to_bytes(8)), (directory, number.to_bytes(50)), new]
+            engine.commit(rows)
+            values |= rows
+            if number % 500 == 0:
+                await engine.sync()
+                await trio.sleep(1)
+        await trio.sleep(60)
+        numbers = bed.metrics.snapshot()
+        assert numbers["flushes"] > 6, numbers
+        assert numbers["moved_ssts"] > 2 * numbers["compactions"], numbers
+        assert numbers["compacted_bytes"] < 1.5 * numbers["meta_sst_bytes"], numbers
+        keys = sorted(values)
+        assert await engine.multi_get(keys) == [values[key] for key in keys]
+        assert await audit(bed.storage(), engine.manifest) == []

@@ -53,8 +53,8 @@ class CompactionResult:
 def names_needed(runs: Sequence[Run], target_size_bytes: int) -> int:
     """Names to mint for a merge of `runs`: enough to cut every output at the target size.
 
-    Three for each SST cover inputs that were cut at the same target: its rows, the end of its cluster, a last row that
-    overshoots. The rest is for inputs that were cut at a larger one; of those that compress better than four to one,
-    some outputs grow beyond the target instead (see `output`).
+    Four for each SST cover inputs that were cut at the same target: its rows, the end of its cluster, a cut behind it,
+    a last row that overshoots. The rest is for inputs that were cut at a larger one; of those that compress better than
+    four to one, some outputs grow beyond the target instead (see `output`).
     """
-    return 2 + sum(3 + 4 * sst.size_bytes // target_size_bytes for run in runs for sst in run.ssts)
+    return 2 + sum(4 + 4 * sst.size_bytes // target_size_bytes for run in runs for sst in run.ssts)

@@ -1,8 +1,10 @@
 """The run that a compaction writes: rows cut into SSTs of the target size, moved SSTs between them."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections import deque
 from itertools import accumulate
 
+from zerofs.lsm.compaction.hiding import row_key
 from zerofs.lsm.compaction.job import CompactionJob
 from zerofs.lsm.compaction.plan import Plan
 from zerofs.lsm.format.manifest import Run, SstInfo
@@ -24,7 +26,9 @@ class Output:
         self._job = job
         self._names = iter(job.names)
         self._spare_names = len(job.names) - plan.names_least
-        """Names that may be spent on cutting; without one, an SST grows until its cluster ends."""
+        """Names that may be spent on cutting at the target size; without one, an SST grows until its cluster ends."""
+        self._cuts = deque(plan.cuts)
+        """Those that no row has passed yet."""
         self._ranges = plan.range_deletes
         """Range deletes that stand in no SST yet."""
         self._has_range_deletes = bool(plan.range_deletes)
@@ -37,6 +41,14 @@ class Output:
 
     async def add(self, rows: list[Row]) -> None:
         """Rows that follow all before."""
+        while rows and self._cuts and rows[-1][0] > self._cuts[0]:
+            count = bisect_right(rows, self._cuts.popleft(), key=row_key)
+            await self._add_sized(rows[:count])
+            rows = rows[count:]
+            await self.end_cluster()
+        await self._add_sized(rows)
+
+    async def _add_sized(self, rows: list[Row]) -> None:
         target = self._job.target_size_bytes
         ends = list(accumulate(map(_row_size, rows)))
         start = done = 0

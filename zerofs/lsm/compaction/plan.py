@@ -7,15 +7,10 @@ anything, is *moved*: the new run lists the same object. So the cost of a merge 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from zerofs.lsm.compaction.cuts import cuts_of, is_large
 from zerofs.lsm.compaction.hiding import Hiding
 from zerofs.lsm.format.manifest import Run, SstInfo
 from zerofs.lsm.ranges import KeyRanges
-
-MOVE_SHARE = 4
-"""An SST is worth keeping as it is from one part in so many of the target size on; smaller ones would pile up.
-
-Bytes in the store are compared with row bytes: what compresses better than this is rewritten now and then.
-"""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -43,11 +38,13 @@ class Plan:
     """For each run, newest first: what the newer ones hide from it."""
     range_deletes: KeyRanges
     """What the new run hides from older ones: all that the runs hid, as none of it hides rows of its own run."""
+    cuts: tuple[bytes, ...] = ()
+    """Keys behind which merged rows go into another SST, ascending."""
 
     @property
     def names_least(self) -> int:
-        """Names without which the plan cannot be carried out: one for each merge, one for an SST of range deletes."""
-        return 1 + sum(not cluster.moved for cluster in self.clusters)
+        """Names without which it cannot be carried out: one for each merge and cut, one for an SST of range deletes."""
+        return 1 + sum(not cluster.moved for cluster in self.clusters) + len(self.cuts)
 
 
 def make_plan(
@@ -75,6 +72,7 @@ def make_plan(
         ),
         hiding=tuple(hiding),
         range_deletes=KeyRanges() if drop_deletes else union,
+        cuts=cuts_of(runs, target_size_bytes),
     )
 
 
@@ -91,7 +89,7 @@ def _groups(
         run, sst = overlapping[0]
         moved = (
             len(overlapping) == 1
-            and sst.size_bytes * MOVE_SHARE >= target_size_bytes
+            and is_large(sst, target_size_bytes)
             and sst.sst[0] > rewrite_up_to
             and not hiding[run].touches(sst.first_key, sst.last_key)
         )

@@ -332,3 +332,15 @@ async def test_a_store_that_does_not_answer_ends_the_job():
     storage = bench.make_storage(Rough(bench.store, [UnavailableError("gone")]))
     with pytest.raises(UnavailableError, match="gone"):
         await compact(storage, bench.job(runs, drop_deletes=True))
+
+
+async def test_what_the_runs_keep_apart_stays_apart():
+    bench = Bench()
+    specs = [
+        RunSpec(rows={0: b"count", **dict.fromkeys(range(100 * part, 100 * part + 20), b"new")}, cuts=(1, 20))
+        for part in (3, 2, 1)
+    ]
+    runs = [await bench.put(spec) for spec in specs]
+    result = await compact(bench.storage, bench.job(runs, drop_deletes=True, target=100_000))
+    assert [(sst.first_key, sst.last_key) for sst in result.run.ssts] == [(key(0), key(0)), (key(100), key(319))]
+    assert await bench.seen([result.run]) == await bench.seen(runs)

@@ -17,7 +17,7 @@ def sst(number, first, last, size=LARGE):
         sst=(1, number),
         size_bytes=size,
         index_length=10,
-        row_count=2,
+        row_count=1,
         first_key=b"%04d" % first,
         last_key=b"%04d" % last,
     )
