@@ -16,7 +16,7 @@ from zerofs.fs.readahead import ReadAhead
 class Handle:
     """An open file or directory."""
 
-    __slots__ = ("error", "flags", "node", "read_ahead", "stale", "takes_privileges")
+    __slots__ = ("error", "flags", "node", "read_ahead", "stale", "takes_privileges", "write_ahead")
 
     def __init__(self, node: Inode, flags: int, takes_privileges: bool) -> None:
         self.node = node
@@ -29,6 +29,9 @@ class Handle:
 
         self.read_ahead: ReadAhead | None = None
         """From the first read of chunks on."""
+
+        self.write_ahead: ReadAhead | None = None
+        """From the first write on that changes a part of a chunk."""
 
         self.stale = False
         """The inode is no more in the state that a read-only mount shows."""

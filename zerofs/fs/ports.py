@@ -69,6 +69,11 @@ class Engine(Protocol):
         """How many reads and prefetches found data that was not in memory, so far."""
         ...
 
+    @property
+    def waits(self) -> int:
+        """How many of those waited for a store that is not a directory of this machine."""
+        ...
+
     def prefetch(self, keys: Sequence[bytes]) -> bool:
         """These chunk keys will be read soon. A hint; False when it is not taken."""
         ...

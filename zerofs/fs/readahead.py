@@ -5,7 +5,7 @@ Not the place where anything is fetched: the engine does that, when it has hands
 
 from collections import deque
 
-from zerofs.units import CHUNK_SIZE, MIB
+from zerofs.units import CHUNK_SIZE, KIB, MIB
 
 FIRST_WINDOW = MIB
 
@@ -31,17 +31,23 @@ class Streams:
         return self._limit // len(set(self._recent))
 
 
+WRITE_GAP = 256 * KIB
+"""Two writes that a kernel hands over from its cache, in ascending order, follow one another up to so far apart."""
+
+
 class ReadAhead:
     """Notices reads that follow one another, and keeps a window open in front of them.
 
     The kernel asks for several parts of its own window at one time, so a read may be a little before or behind the
-    place where the last one ended.
+    place where the last one ended. With `gap_bytes`, what leaves out up to so much follows, and nothing else does: for
+    writes at random places, which each need the chunk that they change.
     """
 
-    __slots__ = ("_ahead", "_expected", "_misses", "_streams", "_window")
+    __slots__ = ("_ahead", "_expected", "_gap", "_misses", "_streams", "_window")
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, gap_bytes: int | None = None) -> None:
         self._streams = streams
+        self._gap = gap_bytes
         self._expected = 0
         self._ahead = 0
         """Up to here everything was asked for, by the reader or in front of it."""
@@ -50,13 +56,14 @@ class ReadAhead:
         """How often reads had missed something when the last window was opened."""
 
     def after(self, offset: int, size: int, file_size: int, misses: int) -> tuple[int, int] | None:
-        """A read of `size` bytes came: the range to fetch in addition, as (start, stop), or None.
+        """A read (or write) of `size` bytes came: the range to fetch in addition, as (start, stop), or None.
 
         `misses` counts reads and prefetches that found something missing: as long as it stands still nothing is needed.
         """
         end = offset + size
         slack = max(self._window, 2 * size)
-        is_next = size > 0 and self._expected - slack <= offset <= self._expected + self._window
+        reach = self._window if self._gap is None else self._gap
+        is_next = size > 0 and self._expected - slack <= offset <= self._expected + reach
         begins = self._expected == 0
         if not is_next or begins:
             # The very first read of a file may be the only one.

@@ -205,6 +205,11 @@ class Engine:
         """How many reads and prefetches found data that was not in memory, so far."""
         return self._chunk_reader.misses
 
+    @property
+    def waits(self) -> int:
+        """How many of those waited for a store that is not a directory of this machine."""
+        return self._chunk_reader.waits
+
     def prefetch(self, keys: Sequence[bytes]) -> bool:
         """These chunk keys will be read soon: have them in memory then. False when that cannot be done. Never fails."""
         return self._prefetcher.want(keys)

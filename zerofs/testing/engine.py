@@ -58,6 +58,8 @@ class FakeEngine:
         self.read_error: Callable[[bytes], ZerofsError | None] = lambda key: None
         """What a read of a key raises instead of answering."""
         self.calls: list[str] = []
+        self.wished: list[list[bytes]] = []
+        """What somebody said that he would read soon."""
         """Every read that went beyond the memtable, by name."""
         self.syncs = 0
         """Completed syncs that had something to store."""
@@ -129,11 +131,17 @@ class FakeEngine:
 
     @property
     def misses(self) -> int:
-        """Everything is in memory."""
-        return 0
+        """See the port. Nothing but what is not synced yet is in memory."""
+        return len(self.calls)
+
+    @property
+    def waits(self) -> int:
+        """See the port."""
+        return self.misses
 
     def prefetch(self, keys: Sequence[bytes]) -> bool:
-        """Nothing to be done."""
+        """See the port. Nothing is fetched."""
+        self.wished.append(list(keys))
         return True
 
     async def shareable(self, keys: Sequence[bytes]) -> list[bytes | None]:

@@ -11,13 +11,13 @@ from zerofs.fs.chunking import MAX_FILE_SIZE
 from zerofs.fs.chunks import Data
 from zerofs.fs.context import Context
 from zerofs.fs.format.records import INLINE_LIMIT, Inode
-from zerofs.fs.handles import Handle
 from zerofs.fs.ops.contents import commit_contents
 from zerofs.fs.ops.create import open_held
 from zerofs.fs.ops.times import note_access
 from zerofs.fs.ports import Row, Value
-from zerofs.fs.readahead import ReadAhead
+from zerofs.fs.readahead import WRITE_GAP, ReadAhead
 from zerofs.fs.usage import charge
+from zerofs.units import CHUNK_SIZE
 
 
 async def open_(ctx: Context, caller: Caller, inode: int, flags: int, keep_times: bool = False) -> int:
@@ -49,7 +49,9 @@ async def read(ctx: Context, number: int, offset: int, size: int) -> Sequence[Da
     if node.size <= INLINE_LIMIT:
         data: Sequence[Data] = (node.content[offset : offset + size],)
     else:
-        _fetch_ahead(ctx, handle, offset, size)
+        if handle.read_ahead is None:
+            handle.read_ahead = ReadAhead(ctx.streams)
+        _fetch_ahead(ctx, node, handle.read_ahead, offset, size, ctx.engine.misses)
         data = await content.read(ctx.engine, ctx.locks, node, offset, size)
         if handle.stale:
             raise FsError(errno.ESTALE)
@@ -59,13 +61,10 @@ async def read(ctx: Context, number: int, offset: int, size: int) -> Sequence[Da
     return data
 
 
-def _fetch_ahead(ctx: Context, handle: Handle, offset: int, size: int) -> None:
-    """Before a read: begin to fetch what will be read next, if that helps."""
-    state = handle.read_ahead
-    if state is None:
-        state = handle.read_ahead = ReadAhead(ctx.streams)
-    ahead = state.after(offset, size, handle.node.size, ctx.engine.misses)
-    if ahead is not None and not ctx.engine.prefetch(chunks.keys_of(handle.node, *ahead)):
+def _fetch_ahead(ctx: Context, node: Inode, state: ReadAhead, offset: int, size: int, misses: int) -> None:
+    """Before a read or write: begin to fetch what the next ones will need, if that helps; see `ReadAhead.after`."""
+    ahead = state.after(offset, size, node.size, misses)
+    if ahead is not None and not ctx.engine.prefetch(chunks.keys_of(node, *ahead)):
         state.refused(ahead[0])
 
 
@@ -92,6 +91,11 @@ async def write(
         return 0
     if offset + size > MAX_FILE_SIZE:
         raise FsError(errno.EFBIG)
+    if node.size > max(offset, INLINE_LIMIT) and (offset | size) % CHUNK_SIZE:
+        # What is there has to be read. Chunks that nobody wants are fetched, too: only waiting is worth that.
+        if handle.write_ahead is None:
+            handle.write_ahead = ReadAhead(ctx.streams, WRITE_GAP)
+        _fetch_ahead(ctx, node, handle.write_ahead, offset, size, ctx.engine.waits)
     try:
         await ctx.admit(size, held=True)
         with await ctx.locks.hold(node.number):

@@ -278,3 +278,27 @@ async def test_a_write_from_a_kernels_cache_leaves_the_times_alone(mounted: Moun
     await mounted.fs.write(handle, 0, b"direct")
     assert (await mounted.look("/f")).mtime_ns > before.mtime_ns
     await mounted.fs.release(handle)
+
+
+async def test_writes_here_and_there_have_their_chunks_fetched_ahead(mounted: Mounted) -> None:
+    inode = await mounted.write_file("/f", os.urandom(100 * C))
+    await mounted.engine.sync()
+    handle = await mounted.open("/f", os.O_WRONLY)
+    for index in range(0, 20, 2):
+        await mounted.fs.write(handle, index * C + 5, b"x")
+    assert mounted.engine.wished
+    first = mounted.engine.wished[0]
+    assert first == [chunk_key(inode, index) for index in range(2, 2 + len(first))]
+    await mounted.fs.release(handle)
+
+
+async def test_writes_that_need_no_old_data_have_nothing_fetched(mounted: Mounted) -> None:
+    await mounted.write_file("/f", os.urandom(100 * C))
+    await mounted.engine.sync()
+    handle = await mounted.open("/f", os.O_WRONLY)
+    for index in range(100):
+        await mounted.fs.write(handle, index * C, os.urandom(C))
+    for index in range(100):
+        await mounted.fs.write(handle, 100 * C + index * 4096, os.urandom(4096))
+    assert mounted.engine.wished == []
+    await mounted.fs.release(handle)
