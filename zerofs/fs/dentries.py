@@ -44,6 +44,10 @@ class _Page(NamedTuple):
     entries: list[Listed]
     is_last: bool
 
+    def ends_at(self, cookie: int) -> bool:
+        """Whether its last entry has this cookie."""
+        return bool(self.entries) and self.entries[-1][0] == cookie
+
     def behind(self, cookie: int, limit: int) -> list[Listed] | None:
         """Up to `limit` entries, none only at the end of the directory; None if they are not here."""
         if cookie < self.after_cookie:
@@ -123,7 +127,9 @@ class Dentries:
         found = page.behind(after_cookie, limit) if page is not None else None
         if found is not None:
             return found
-        generation, wanted = self.generation, max(limit, _PAGE_ENTRIES)
+        # Only who goes on where a page ended gets more than he asks for: if the directory changes, it is lost.
+        goes_on = page is not None and page.ends_at(after_cookie)
+        generation, wanted = self.generation, max(limit, _PAGE_ENTRIES) if goes_on else limit
         entries = _decode(directory, await self._engine.scan(*dirscan_range(directory, after_cookie), wanted))
         if generation == self.generation:  # else they may be older than a change that dropped the page
             self._pages.pop(directory, None)

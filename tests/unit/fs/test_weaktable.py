@@ -1,5 +1,6 @@
 """A table that holds nothing alive, finds whatever lives, and does not fill up with the dead."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,14 +40,15 @@ def test_the_dead_do_not_pile_up() -> None:
     assert all(table.get(key) is value for key, value in enumerate(held))
 
 
-def test_a_value_that_was_replaced_does_not_come_back() -> None:
+@pytest.mark.parametrize("before", range(12))
+def test_a_value_that_was_replaced_does_not_come_back(before: int) -> None:
     table: WeakTable[int, Value] = WeakTable()
-    old, others = Value(), [Value() for _ in range(10)]
+    old, new, others = Value(), Value(), [Value() for _ in range(10)]
     table.put(0, old)
-    for key, value in enumerate(others, 1):
-        table.put(key, value)
-    new = Value()
+    for key in range(1, before + 1):
+        table.put(key, others[key % 10])
     table.put(0, new)
     for key, value in enumerate(others * 3, 1):
         table.put(key, value)
         assert table.get(0) is new
+    assert old is not new

@@ -27,20 +27,21 @@ _STRIDE = 64
 _NUMBER_SIZE = 24
 
 
-def is_large(sst: SstInfo, target_size_bytes: int) -> bool:
-    """Whether it is worth keeping as it is."""
-    return max(sst.size_bytes, ROW_BYTES * sst.row_count) * MOVE_SHARE >= target_size_bytes
+def is_large(sst: SstInfo, target_size_bytes: int, *, by_rows: bool = True) -> bool:
+    """Whether it is worth keeping as it is: by its bytes in the store and, unless told otherwise, by its rows."""
+    size_bytes = max(sst.size_bytes, ROW_BYTES * sst.row_count) if by_rows else sst.size_bytes
+    return size_bytes * MOVE_SHARE >= target_size_bytes
 
 
 def divide(rows: list[Row], older: Iterable[Run]) -> list[list[Row]]:
-    """New rows, in key order, in parts for SSTs of their own: older SSTs have keys in the wide gaps between them."""
+    """New rows, in key order, in parts for SSTs of their own: older SSTs reach into the wide gaps between them."""
     if len(rows) < LEAST_ROWS:
         return [rows]
-    worth = [sst for run in older for sst in run.ssts if sst.row_count >= LEAST_ROWS]
+    sizeable = [sst for run in older for sst in run.ssts if sst.row_count >= LEAST_ROWS]
     places = [
         place
         for place in _wide_gaps([key for key, _, _ in rows])
-        if any(sst.first_key < rows[place][0] and sst.last_key > rows[place - 1][0] for sst in worth)
+        if any(sst.first_key < rows[place][0] and sst.last_key > rows[place - 1][0] for sst in sizeable)
     ]
     return [rows[start:stop] for start, stop in pairwise((0, *places, len(rows)))]
 
@@ -76,7 +77,8 @@ def _number(key: bytes) -> int:
 def cuts_of(runs: Sequence[Run], target_size_bytes: int) -> tuple[bytes, ...]:
     """Keys behind which a merge of `runs` begins a new SST: where most of them have a gap behind a small one.
 
-    Ascending. At most one for each small SST.
+    Ascending; none for one run alone. A gap supports one cut, however long it is: else each row that a run has within
+    the gap of the others would stay an SST of its own for ever. At most one for each small SST.
     """
     gaps = sorted(
         (left.last_key, right.first_key)
@@ -85,15 +87,18 @@ def cuts_of(runs: Sequence[Run], target_size_bytes: int) -> tuple[bytes, ...]:
         if not is_large(left, target_size_bytes)
     )
     cuts: list[bytes] = []
-    shared: list[bytes] = []
-    """Where the gaps end that the last cut is in."""
-    for place, (key, _) in enumerate(gaps):
-        ends = [end for start, end in gaps[: place + 1] if start <= key < end]
-        if 2 * len(ends) <= len(runs):
-            continue
-        if cuts and key < min(shared):
+    cut_until = b""
+    """Where the first of the gaps ends that the last cut is in."""
+    free: list[bytes] = []
+    """Where gaps end that support no cut yet."""
+    for key, end in gaps:
+        if cuts and key < cut_until:
             cuts[-1] = key  # the same gap, in which this run's rows go furthest
-        else:
+            cut_until = min(cut_until, end)
+            continue
+        free = [*(other for other in free if key < other), end]
+        if len(runs) > 1 and 2 * len(free) > len(runs):
             cuts.append(key)
-        shared = ends
+            cut_until = min(free)
+            free = []
     return tuple(cuts)

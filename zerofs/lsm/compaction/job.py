@@ -55,6 +55,6 @@ def names_needed(runs: Sequence[Run], target_size_bytes: int) -> int:
 
     Four for each SST cover inputs that were cut at the same target: its rows, the end of its cluster, a cut behind it,
     a last row that overshoots. The rest is for inputs that were cut at a larger one; of those that compress better than
-    four to one, some outputs grow beyond the target instead (see `output`).
+    four to one, some outputs grow beyond the target instead (see `output`). Never less than `Plan.names_least`.
     """
     return 2 + sum(4 + 4 * sst.size_bytes // target_size_bytes for run in runs for sst in run.ssts)

@@ -68,7 +68,7 @@ def make_plan(
     return Plan(
         clusters=tuple(
             _as_cluster(group, len(runs), moved=moved)
-            for moved, group in _groups(runs, hiding, target_size_bytes, rewrite_up_to)
+            for moved, group in _groups(runs, hiding, target_size_bytes, rewrite_up_to, drop_deletes=drop_deletes)
         ),
         hiding=tuple(hiding),
         range_deletes=KeyRanges() if drop_deletes else union,
@@ -81,15 +81,22 @@ _Placed = tuple[int, SstInfo]
 
 
 def _groups(
-    runs: Sequence[Run], hiding: Sequence[Hiding], target_size_bytes: int, rewrite_up_to: int
+    runs: Sequence[Run],
+    hiding: Sequence[Hiding],
+    target_size_bytes: int,
+    rewrite_up_to: int,
+    *,
+    drop_deletes: bool,
 ) -> list[tuple[bool, list[_Placed]]]:
     """Clusters in key order, and whether each is a move. Merges that are neighbours become one: fuller SSTs."""
     groups: list[tuple[bool, list[_Placed]]] = []
     for overlapping in _overlapping(runs):
         run, sst = overlapping[0]
+        # By its rows alone, an SST of deletes would look large, and keep them for ever. The oldest run has none.
+        by_rows = not drop_deletes or run == len(runs) - 1
         moved = (
             len(overlapping) == 1
-            and is_large(sst, target_size_bytes)
+            and is_large(sst, target_size_bytes, by_rows=by_rows)
             and sst.sst[0] > rewrite_up_to
             and not hiding[run].touches(sst.first_key, sst.last_key)
         )

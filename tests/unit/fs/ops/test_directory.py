@@ -197,7 +197,7 @@ async def test_names_that_were_read_are_not_read_again(mounted: Mounted) -> None
             break
         names += page
     assert names == [str(index) for index in range(600)]
-    assert mounted.engine.calls.count("scan") == 3
+    assert mounted.engine.calls.count("scan") == 4, "25 names, twice 256, the rest"
     again, _ = await read_names(mounted, handle, 0, 25)
     assert again == names[:25]
     await mounted.fs.releasedir(handle)
@@ -242,3 +242,11 @@ async def test_names_that_change_while_they_are_read_are_not_kept(mounted: Mount
     names, _ = await read_names(mounted, handle, 0, 100)
     assert sorted(names) == ["a", "c", "renamed"]
     await mounted.fs.releasedir(handle)
+
+
+async def test_names_of_a_few_directories_are_kept_and_no_more(mounted: Mounted) -> None:
+    for index in range(20):
+        await mounted.mkdir(f"/{index}")
+        await mounted.write_file(f"/{index}/f")
+        assert len(await mounted.list(f"/{index}")) == 1
+    assert len(mounted.fs._ctx.dentries._pages) == 8

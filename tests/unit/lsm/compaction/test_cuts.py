@@ -69,8 +69,20 @@ def test_a_merge_keeps_a_gap_that_most_runs_have():
 
 
 def test_behind_a_large_sst_is_no_gap():
-    assert cuts_of([run(sst(1, 0, 10), sst(2, 20, 30))], TARGET) == ()
-    assert cuts_of([run(sst(1, 0, 10, SMALL), sst(2, 20, 30))], TARGET) == (b"0010",)
+    assert cuts_of([run(sst(1, 0, 10), sst(2, 20, 30))] * 2, TARGET) == ()
+    assert cuts_of([run(sst(1, 0, 10, SMALL), sst(2, 20, 30))] * 2, TARGET) == (b"0010",)
+    assert cuts_of([run(many(1, 0, 10), sst(2, 20, 30))] * 2, TARGET) == (), "large by its rows"
+
+
+def test_one_run_alone_may_join_what_is_small():
+    assert cuts_of([run(*(sst(n, 10 * n, 10 * n + 1, SMALL) for n in range(20)))], TARGET) == ()
+
+
+def test_a_row_that_each_run_has_elsewhere_is_no_reason_for_a_cut():
+    news = [run(sst(1, 0, 0, 1), sst(2, at, at, 1), sst(3, 5000 + at, 5099 + at)) for at in (100, 200, 300, 400)]
+    assert cuts_of(news, TARGET) == (b"0000", b"0400")
+    base = run(sst(1, 0, 0, 1), *(sst(n, 10 * n, 10 * n + 5, SMALL) for n in range(1, 60)))
+    assert len(cuts_of([*news, base], TARGET)) <= 3
 
 
 @given(cases())
@@ -90,10 +102,10 @@ def test_properties_of_cuts(case):
         assert 2 * len(gaps) > len(runs)
 
 
-@given(st.lists(st.integers(0, 9999), min_size=LEAST_ROWS, max_size=LEAST_ROWS + 50, unique=True), cases())
-def test_no_row_is_lost(numbers, case):
+@given(st.integers(0, 1 << 32), st.integers(LEAST_ROWS, 3 * LEAST_ROWS), cases())
+def test_no_row_is_lost(seed, count, case):
     runs, _ = case
-    given_rows = rows(*sorted(numbers))
+    given_rows = rows(*sorted(random.Random(seed).sample(range(10_000), count)))
     parts = divide(given_rows, [run(*(replace(info, row_count=LEAST_ROWS) for info in one.ssts)) for one in runs])
     assert [row for part in parts for row in part] == given_rows
     assert all(parts)

@@ -12,12 +12,12 @@ TARGET = 400
 LARGE, SMALL = 100, 99
 
 
-def sst(number, first, last, size=LARGE):
+def sst(number, first, last, size=LARGE, row_count=1):
     return SstInfo(
         sst=(1, number),
         size_bytes=size,
         index_length=10,
-        row_count=1,
+        row_count=row_count,
         first_key=b"%04d" % first,
         last_key=b"%04d" % last,
     )
@@ -47,7 +47,13 @@ def cases(draw):
     for _ in range(draw(st.integers(1, 5))):
         edges = sorted(draw(st.sets(st.integers(0, 60), max_size=12)))
         ssts = [
-            sst(next(numbers), first, last, draw(st.sampled_from([10, SMALL, LARGE, 1000])))
+            sst(
+                next(numbers),
+                first,
+                last,
+                draw(st.sampled_from([10, SMALL, LARGE, 1000])),
+                draw(st.sampled_from([1, 2])),
+            )
             for first, last in zip(edges[::2], edges[1::2], strict=False)
         ]
         pairs = draw(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 8)), max_size=2))
@@ -81,7 +87,7 @@ def test_properties(case, drop_deletes):
             continue
         (moved,) = cluster.ssts
         (number,) = [number for number, source in enumerate(cluster.sources) if source]
-        assert moved.size_bytes * 4 >= TARGET
+        assert moved.size_bytes >= LARGE or (moved.row_count == 2 and (not drop_deletes or number == len(runs) - 1))
         for other_number, other in enumerate(runs):
             if other_number != number:
                 assert all(
@@ -113,7 +119,7 @@ def test_what_could_be_moved_is_moved(case):
                 hidden = any(
                     start <= info.last_key and stop > info.first_key for one in deleted[:number] for start, stop in one
                 )
-                large = info.size_bytes >= LARGE
+                large = info.size_bytes >= LARGE or (info.row_count == 2 and number == len(runs) - 1)
                 assert cluster.moved == (large and not overlaps and not hidden)
 
 
@@ -157,3 +163,18 @@ def test_nothing_of_an_old_epoch_is_moved():
     runs = [run(sst(1, 10, 11), new)]
     for up_to, expected in ((0, [(1,), (9,)]), (1, [[1], (9,)]), (2, [[1, 9]])):
         assert shape(make_plan(runs, [ranges()], TARGET, drop_deletes=True, rewrite_up_to=up_to)) == expected
+
+
+def test_deletes_do_not_make_an_sst_worth_keeping_where_they_have_done_their_work():
+    newer, oldest = run(sst(1, 10, 20, SMALL, 50_000)), run(sst(2, 30, 40, SMALL, 50_000))
+    for drop_deletes, expected in ((True, [[1], (2,)]), (False, [(1,), (2,)])):
+        plan = make_plan([newer, oldest], [ranges()] * 2, TARGET, drop_deletes=drop_deletes)
+        assert shape(plan) == expected
+
+
+def test_each_cut_takes_a_name():
+    runs = [run(sst(1, 0, 0, SMALL), sst(2, 50, 60, SMALL)), run(sst(3, 0, 0, SMALL), sst(4, 70, 80, SMALL))]
+    plan = make_plan(runs, [ranges()] * 2, TARGET, drop_deletes=True)
+    assert plan.cuts == (b"0000",)
+    assert shape(plan) == [[1, 2, 3, 4]]
+    assert plan.names_least == 3, "one merge, one cut, one for range deletes"
