@@ -12,6 +12,9 @@ FIRST_WINDOW = MIB
 STEP = 4 * MIB
 """A large window moves on by this much at a time: what the engine fetches with one request."""
 
+WRITE_GAP = 256 * KIB
+"""Two writes that a kernel hands over from its cache, in ascending order, follow one another up to so far apart."""
+
 _RECENT = 16
 """Windows that are looked back on, to tell how many streams there are."""
 
@@ -29,10 +32,6 @@ class Streams:
         """The part of one of those that open windows now, bytes."""
         self._recent.append(id(stream))
         return self._limit // len(set(self._recent))
-
-
-WRITE_GAP = 256 * KIB
-"""Two writes that a kernel hands over from its cache, in ascending order, follow one another up to so far apart."""
 
 
 class ReadAhead:
