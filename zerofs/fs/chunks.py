@@ -14,7 +14,8 @@ from zerofs.errors import CorruptionError
 from zerofs.fs.chunking import Piece, extent_in_chunk, is_zero, pieces
 from zerofs.fs.format.keys import chunk_key, chunk_range
 from zerofs.fs.format.records import Inode, chunks_of
-from zerofs.fs.ports import Engine, KeyRange, Row, Value
+from zerofs.fs.ports import Base, Engine, KeyRange, Row, Value
+from zerofs.lsm.patch import Patch
 from zerofs.units import CHUNK_SIZE
 
 PRESENT: Final = b""
@@ -97,32 +98,44 @@ def _replaces(piece: Piece, size_bytes: int) -> bool:
     return piece.start == 0 and piece.stop >= extent_in_chunk(size_bytes, piece.chunk)
 
 
-async def existing(engine: Engine, node: Inode, offset: int, size: int) -> dict[int, Value]:
-    """The chunks that a write to the range changes, by index, as far as they exist.
+async def existing(engine: Engine, node: Inode, offset: int, size: int, data: Data = b"") -> dict[int, Base]:
+    """What a write to the range changes, by index, as far as it exists: chunks to be written to, or PRESENT.
 
-    PRESENT stands for one that is replaced whole. At most the first and the last are read. Existence is asked for only
-    where the file has holes.
+    PRESENT stands for one that is replaced whole. Existence is asked for only where the file has holes. `data`: what
+    will be written, needed if it may leave a part of a chunk. Such a chunk is read if it could become all zeros, else
+    it may come as a patch, which is good for what is committed before any await.
     """
     known = chunks_of(node.size)
     dense = node.allocated == known
-    found: dict[int, Value] = {}
+    found: dict[int, Base] = {}
+    parts: list[Piece] = []
     for piece in pieces(offset, size):
         index = piece.chunk
         if index >= known:
             break
-        if _replaces(piece, node.size):
-            if dense or await engine.contains(chunk_key(node.number, index)):
-                found[index] = PRESENT
-            continue
-        value = await engine.get(chunk_key(node.number, index))
-        if value is not None:
-            found[index] = value
-        elif dense:
-            require_hole(node, index)
+        if not _replaces(piece, node.size):
+            parts.append(piece)
+        elif dense or await engine.contains(chunk_key(node.number, index)):
+            found[index] = PRESENT
+    if parts:
+        await _find_bases(engine, node, parts, data, found)
     return found
 
 
-def stage_write(rows: list[Row], node: Inode, offset: int, data: bytes | memoryview, found: Mapping[int, Value]) -> int:
+async def _find_bases(engine: Engine, node: Inode, parts: list[Piece], data: Data, found: dict[int, Base]) -> None:
+    zeros = [part for part in parts if is_zero(data[part.offset : part.offset + part.stop - part.start])]
+    others = [part for part in parts if part not in zeros]
+    values: list[Base | None] = [await engine.get(chunk_key(node.number, part.chunk)) for part in zeros]
+    if others:
+        values += await engine.bases([chunk_key(node.number, part.chunk) for part in others])
+    for part, value in zip([*zeros, *others], values, strict=True):
+        if value is None:
+            require_hole(node, part.chunk)
+        else:
+            found[part.chunk] = value
+
+
+def stage_write(rows: list[Row], node: Inode, offset: int, data: bytes | memoryview, found: Mapping[int, Base]) -> int:
     """Put `data` at `offset`, over what `existing` found. Returns by how many the allocated chunks grew.
 
     Whole chunks of a view are put as views: the engine knows whether it may keep them.
@@ -142,6 +155,9 @@ def stage_write(rows: list[Row], node: Inode, offset: int, data: bytes | memoryv
                 grown += 1
         elif old is PRESENT:
             grown += _stage(rows, key, part, is_zero(part))
+        elif isinstance(old, Patch):
+            old.write(start, bytes(part))
+            rows.append((key, old.whole() or old))
         else:
             chunk = old if isinstance(old, DirtyChunk) else DirtyChunk(_bytes_of(old, node, index))
             buffer = chunk.buffer

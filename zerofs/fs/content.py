@@ -14,7 +14,7 @@ from zerofs.fs.chunks import Data
 from zerofs.fs.format.keys import chunk_key
 from zerofs.fs.format.records import INLINE_LIMIT, Inode, chunks_of
 from zerofs.fs.locks import InodeLocks
-from zerofs.fs.ports import Engine, KeyRange, Row, Value
+from zerofs.fs.ports import Base, Engine, KeyRange, Row, Value
 from zerofs.fs.usage import charge, charge_for
 from zerofs.lsm.chunk import Shared
 from zerofs.units import CHUNK_SIZE
@@ -46,14 +46,14 @@ async def read(engine: Engine, locks: InodeLocks, node: Inode, offset: int, size
         return chunks.assemble(node, offset, end - offset, values)
 
 
-async def existing(engine: Engine, node: Inode, offset: int, size: int) -> dict[int, Value]:
-    """What `stage_write` has to know of the chunks that a write to the range changes."""
+async def existing(engine: Engine, node: Inode, offset: int, size: int, data: Data = b"") -> dict[int, Base]:
+    """What is to be known of the chunks that will be changed; see `chunks.existing`. With `data`, to be read last."""
     if node.size <= INLINE_LIMIT:
         return {}
-    return await chunks.existing(engine, node, offset, size)
+    return await chunks.existing(engine, node, offset, size, data)
 
 
-def growth_of_write(node: Inode, offset: int, size: int, found: Mapping[int, Value]) -> int:
+def growth_of_write(node: Inode, offset: int, size: int, found: Mapping[int, Base]) -> int:
     """By how much, at most, a write lets the file count more for the quota, bytes."""
     end = offset + size
     touched = (end - 1) // CHUNK_SIZE - offset // CHUNK_SIZE + 1
@@ -61,9 +61,7 @@ def growth_of_write(node: Inode, offset: int, size: int, found: Mapping[int, Val
     return charge_for(max(node.size, end), node.allocated + spilled + touched - len(found)) - charge(node)
 
 
-def stage_write(
-    rows: list[Row], node: Inode, offset: int, data: bytes | memoryview, found: Mapping[int, Value]
-) -> None:
+def stage_write(rows: list[Row], node: Inode, offset: int, data: bytes | memoryview, found: Mapping[int, Base]) -> None:
     """Put `data`, which is not empty, at `offset`; what lies between it and the old end becomes zeros."""
     end = offset + len(data)
     if node.size <= INLINE_LIMIT:
@@ -89,7 +87,7 @@ def require_no_loss(node: Inode, first: int, values: Sequence[object]) -> None:
 
 
 def stage_share(
-    rows: list[Row], node: Inode, first: int, values: Sequence[Shared | bytes | None], found: Mapping[int, Value]
+    rows: list[Row], node: Inode, first: int, values: Sequence[Shared | bytes | None], found: Mapping[int, Base]
 ) -> None:
     """Put whole chunks, from index `first` on, in the place of what was `found` there; None is a hole."""
     if node.size <= INLINE_LIMIT:
@@ -102,7 +100,7 @@ def stage_share(
     node.version += 1
 
 
-def _spill(rows: list[Row], node: Inode, *, rewritten: bool) -> dict[int, Value]:
+def _spill(rows: list[Row], node: Inode, *, rewritten: bool) -> dict[int, Base]:
     """Move the bytes from the row to chunk 0, unless a write is about to put that anyhow. Returns what exists then."""
     content = node.content
     node.content = b""

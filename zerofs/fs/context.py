@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from zerofs.errors import CorruptionError, FsError, ZerofsError
 from zerofs.fs.dentries import Dentries
+from zerofs.fs.format.keys import decode_key
 from zerofs.fs.format.records import Dentry, Inode
 from zerofs.fs.handles import Handles
 from zerofs.fs.inodes import Inodes
@@ -148,12 +149,17 @@ class Context:
             raise CorruptionError(f"directory {directory}: an entry leads to inode {dentry.inode}, which is missing")
         return node
 
-    def note_refused_write(self, node: Inode, error: Exception) -> None:
+    def note_losses(self) -> None:
+        """To be called after each sync: what turned out to be lost since then counts as refused."""
+        for key, error in self.engine.take_losses():
+            self.note_refused_write(decode_key(key).inode, error)
+
+    def note_refused_write(self, number: int, error: Exception) -> None:
         """A write to the inode failed: from now on its open handles say so at fsync and flush."""
         if isinstance(error, FsError):
-            self.handles.mark_failed(node, error.errno)
+            self.handles.mark_failed(number, error.errno)
             return
-        self.handles.mark_failed(node, errno.EIO)
+        self.handles.mark_failed(number, errno.EIO)
         if not self.data_lost:
             self.data_lost = True
-            _log.error("a write to inode %d was refused and its data is lost: %s", node.number, error)
+            _log.error("a write to inode %d was refused and its data is lost: %s", number, error)

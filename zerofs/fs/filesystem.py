@@ -331,6 +331,7 @@ class Filesystem:
         await io.sync(self._ctx)
         if not self._ctx.options.read_only:
             await self._ctx.engine.flush()
+            self._ctx.note_losses()
 
     async def _durably(self, work: Awaitable[None]) -> None:
         try:

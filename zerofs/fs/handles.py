@@ -16,7 +16,7 @@ from zerofs.fs.readahead import ReadAhead
 class Handle:
     """An open file or directory."""
 
-    __slots__ = ("error", "flags", "node", "read_ahead", "stale", "takes_privileges", "write_ahead")
+    __slots__ = ("error", "flags", "node", "read_ahead", "stale", "takes_privileges")
 
     def __init__(self, node: Inode, flags: int, takes_privileges: bool) -> None:
         self.node = node
@@ -29,9 +29,6 @@ class Handle:
 
         self.read_ahead: ReadAhead | None = None
         """From the first read of chunks on."""
-
-        self.write_ahead: ReadAhead | None = None
-        """From the first write on that changes a part of a chunk."""
 
         self.stale = False
         """The inode is no more in the state that a read-only mount shows."""
@@ -105,10 +102,10 @@ class Handles:
             if handle.node is node:
                 handle.stale = True
 
-    def mark_failed(self, node: Inode, error: int) -> None:
+    def mark_failed(self, inode: int, error: int) -> None:
         """A write to the inode was refused: remember it in every handle that is open on it for writing."""
         for handle in self._open.values():
-            if handle.node is node and handle.writable:
+            if handle.node.number == inode and handle.writable:
                 handle.error = handle.error or error
 
     def count_lookup(self, inode: int) -> None:

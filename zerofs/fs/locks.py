@@ -32,49 +32,81 @@ class Held:
         self._locks.release(self._inodes)
 
 
+class _Line:
+    """Who waits for one lock."""
+
+    __slots__ = ("passed_over", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting = trio.lowlevel.ParkingLot()
+        self.passed_over = trio.lowlevel.ParkingLot()
+        """Those who were called when the lock became free, and found it taken when their turn came."""
+
+    def __bool__(self) -> bool:
+        return bool(self.waiting) or bool(self.passed_over)
+
+
 class InodeLocks:
     """All locks of one filesystem. A lock exists while it is held; a waiting line exists while somebody waits."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "_lines")
 
     def __init__(self) -> None:
-        self._held: dict[int, trio.lowlevel.ParkingLot | None] = {}
+        self._held: set[int] = set()
+        self._lines: dict[int, _Line] = {}
 
     def __len__(self) -> int:
         return len(self._held)
 
     def is_held(self, inode: int) -> bool:
-        """Whether some operation holds the lock."""
-        return inode in self._held
+        """Whether some operation holds the lock, or waits for it."""
+        return inode in self._held or inode in self._lines
 
     async def hold(self, *inodes: int) -> Held:
-        """Take the locks: `with await locks.hold(a, b):`. No checkpoint if all are free. First come, first served."""
+        """Take the locks: `with await locks.hold(a, b):`. No checkpoint if all are free.
+
+        Whoever waits comes in order. But an operation that need not wait may go before, once: were a lock that is given
+        back always handed to the next in the line, then after one wait each of many requests in a row would find it
+        held, and need a turn of the scheduler.
+        """
         held = self._held
         if len(inodes) == 1 and inodes[0] not in held:
-            held[inodes[0]] = None
+            held.add(inodes[0])
             return Held(self, inodes)
         taken: list[int] = []
         try:
             for inode in sorted(set(inodes)):
                 if inode in held:
-                    lot = held[inode]
-                    if lot is None:
-                        lot = held[inode] = trio.lowlevel.ParkingLot()
-                    await lot.park()  # whoever releases hands the lock over: it never becomes free in between
-                else:
-                    held[inode] = None
+                    await self._wait(inode)
+                held.add(inode)
                 taken.append(inode)
         except BaseException:
             self.release(taken)
             raise
         return Held(self, taken)
 
+    async def _wait(self, inode: int) -> None:
+        """Return when a lock that was held is the caller's to take, or was left to it."""
+        await self._line(inode).waiting.park()
+        if inode in self._held:
+            await self._line(inode).passed_over.park()
+
+    def _line(self, inode: int) -> _Line:
+        line = self._lines.get(inode)
+        if line is None:
+            line = self._lines[inode] = _Line()
+        return line
+
     def release(self, inodes: Iterable[int]) -> None:
-        """Give locks back: each to the next in its line, if there is one."""
-        held = self._held
+        """Give locks back."""
         for inode in inodes:
-            lot = held[inode]
-            if lot:
-                lot.unpark()
+            line = self._lines.get(inode)
+            if line is None:
+                self._held.remove(inode)
+            elif line.passed_over:
+                line.passed_over.unpark()  # it stays held, by whoever was passed over
             else:
-                del held[inode]
+                self._held.remove(inode)
+                line.waiting.unpark()
+                if not line:
+                    del self._lines[inode]

@@ -3,7 +3,9 @@
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
+from zerofs.errors import ZerofsError
 from zerofs.lsm.chunk import Shared
+from zerofs.lsm.patch import Patch
 
 T = TypeVar("T")
 
@@ -22,7 +24,10 @@ class Deferred(Protocol):
 Value = bytes | memoryview | Deferred
 """`get` gives the live object back until it is encoded, then bytes. Views are of chunks alone."""
 
-Row = tuple[bytes, Value | Shared | None]
+Base = Value | Patch
+"""A chunk of which a part is to be overwritten."""
+
+Row = tuple[bytes, Base | Shared | None]
 """A key and what to put there; None deletes."""
 
 KeyRange = tuple[bytes, bytes]
@@ -69,17 +74,20 @@ class Engine(Protocol):
         """How many reads and prefetches found data that was not in memory, so far."""
         ...
 
-    @property
-    def waits(self) -> int:
-        """How many of those waited for a store that is not a directory of this machine."""
-        ...
-
     def prefetch(self, keys: Sequence[bytes]) -> bool:
         """These chunk keys will be read soon. A hint; False when it is not taken."""
         ...
 
     async def shareable(self, keys: Sequence[bytes]) -> Sequence[Shared | bytes | None]:
         """What to put under other chunk keys so that they have what these have. Commit it before any await."""
+        ...
+
+    async def bases(self, keys: Sequence[bytes]) -> Sequence[Base | None]:
+        """As `multi_get`, but what would have to be fetched comes as a patch. Commit it before any await."""
+        ...
+
+    def take_losses(self) -> Sequence[tuple[bytes, ZerofsError]]:
+        """Chunks that keep what they had because nothing could be laid over it, and why; each is told once."""
         ...
 
     async def contains(self, key: bytes) -> bool:

@@ -5,15 +5,12 @@ Not the place where anything is fetched: the engine does that, when it has hands
 
 from collections import deque
 
-from zerofs.units import CHUNK_SIZE, KIB, MIB
+from zerofs.units import CHUNK_SIZE, MIB
 
 FIRST_WINDOW = MIB
 
 STEP = 4 * MIB
 """A large window moves on by this much at a time: what the engine fetches with one request."""
-
-WRITE_GAP = 256 * KIB
-"""Two writes that a kernel hands over from its cache, in ascending order, follow one another up to so far apart."""
 
 _RECENT = 16
 """Windows that are looked back on, to tell how many streams there are."""
@@ -38,15 +35,13 @@ class ReadAhead:
     """Notices reads that follow one another, and keeps a window open in front of them.
 
     The kernel asks for several parts of its own window at one time, so a read may be a little before or behind the
-    place where the last one ended. With `gap_bytes`, what leaves out up to so much follows, and nothing else does: for
-    writes at random places, which each need the chunk that they change.
+    place where the last one ended.
     """
 
-    __slots__ = ("_ahead", "_expected", "_gap", "_misses", "_streams", "_window")
+    __slots__ = ("_ahead", "_expected", "_misses", "_streams", "_window")
 
-    def __init__(self, streams: Streams, gap_bytes: int | None = None) -> None:
+    def __init__(self, streams: Streams) -> None:
         self._streams = streams
-        self._gap = gap_bytes
         self._expected = 0
         self._ahead = 0
         """Up to here everything was asked for, by the reader or in front of it."""
@@ -55,14 +50,13 @@ class ReadAhead:
         """How often reads had missed something when the last window was opened."""
 
     def after(self, offset: int, size: int, file_size: int, misses: int) -> tuple[int, int] | None:
-        """A read (or write) of `size` bytes came: the range to fetch in addition, as (start, stop), or None.
+        """A read of `size` bytes came: the range to fetch in addition, as (start, stop), or None.
 
         `misses` counts reads and prefetches that found something missing: as long as it stands still nothing is needed.
         """
         end = offset + size
         slack = max(self._window, 2 * size)
-        reach = self._window if self._gap is None else self._gap
-        is_next = size > 0 and self._expected - slack <= offset <= self._expected + reach
+        is_next = size > 0 and self._expected - slack <= offset <= self._expected + self._window
         begins = self._expected == 0
         if not is_next or begins:
             # The very first read of a file may be the only one.

@@ -26,6 +26,7 @@ async def run(ctx: Context, *, task_status: trio.TaskStatus[None] = trio.TASK_ST
             continue
         try:
             await ctx.engine.sync()
+            ctx.note_losses()
         except FencedError as error:
             _log.error("another writer took the volume over; this mount is read-only from now on: %s", error)
             return

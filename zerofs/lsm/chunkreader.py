@@ -56,8 +56,6 @@ class ChunkReader:
         """By nonce."""
         self.misses = 0
         """Reads that found something missing in memory, unasked ones too."""
-        self.waits = 0
-        """Those of them that waited for a store elsewhere."""
 
     async def read(
         self, sources: Sequence[Source], near: Near | None = None, *, unasked: bool = False
@@ -107,7 +105,6 @@ class ChunkReader:
             away = await self._fetcher.look(elsewhere, frames) if elsewhere else []
             found = await self._open_all(wanted, frames, unasked)
         if away:
-            self.waits += self._storage.origins.own.device is None
             rest = {position: wanted[position] for position, _ in away}
             with self._flights.fetching((it.nonce for it in rest.values()), unasked=unasked):
                 found |= await self._open_all(rest, await self._fetcher.fetch(away, near), unasked)

@@ -68,9 +68,12 @@ class ChunkWriter:
         """A row points, or is about to point, into a chunk SST that is there already: keep it until a version knows."""
         self._names.hold((pointer.epoch, pointer.number))
 
-    def forget(self, chunk: Chunk, *, unsynced: bool) -> None:
-        """The chunk was overwritten. If no cut took it before (`unsynced`), it need not even be stored."""
-        if chunk.nonce:
+    def forget(self, chunk: Chunk, *, unsynced: bool, is_base: bool = False) -> None:
+        """The chunk was overwritten. If no cut took it before (`unsynced`), it need not even be stored.
+
+        `is_base`: it will be read once more, for what was left of it.
+        """
+        if chunk.nonce and not is_base:
             self._storage.chunks.discard(chunk.nonce)
         if unsynced:
             chunk.dead = True

@@ -15,6 +15,8 @@ from zerofs.lsm.format.rows import DELETE, PUT
 from zerofs.lsm.format.trees import CHUNK_PREFIX
 from zerofs.lsm.memtable import Entry, Memtable, NewValue
 from zerofs.lsm.options import LsmOptions
+from zerofs.lsm.patch import Patch
+from zerofs.lsm.patcher import Patcher
 from zerofs.lsm.ranges import KeyRanges
 from zerofs.lsm.reader import Slice
 from zerofs.lsm.sealing.arena import is_lent
@@ -27,6 +29,9 @@ ROW_BYTES = 100
 
 LIVE_MAX = 1024
 """More live values than this are not left for the cut, which would encode all of them at one instant: 1 ms."""
+
+LIVE_CHUNKS_MAX = 512
+"""As many live chunks, 16 MiB: the others are sealed while writing goes on."""
 
 ENCODED_AT_ONCE = 64
 
@@ -41,8 +46,17 @@ MISSING = Missing()
 class Commits:
     """The rows above the current version."""
 
-    def __init__(self, chunk_writer: ChunkWriter | None, recovered: Memtable, seqno: int, options: LsmOptions) -> None:
+    def __init__(
+        self,
+        chunk_writer: ChunkWriter | None,
+        recovered: Memtable,
+        seqno: int,
+        options: LsmOptions,
+        patcher: Patcher | None = None,
+    ) -> None:
+        """A writer has a chunk writer and a patcher."""
         self._chunk_writer = chunk_writer
+        self._patcher = patcher
         self._options = options
         self.active = recovered
         self.frozen: list[Frozen] = []
@@ -51,7 +65,8 @@ class Commits:
         self._unsynced_ranges = KeyRanges()
         self._live: dict[bytes, None] = {}
         """Keys under which the unsynced set has live values, or had, but no chunks; what was put last comes last."""
-        self._live_chunks: set[bytes] = set()
+        self._live_chunks: dict[bytes, None] = {}
+        """As `_live`, for chunks."""
         self.seqno = seqno
         """Of the newest commit."""
         self._cut_seqno = seqno
@@ -80,7 +95,7 @@ class Commits:
         self, rows: Iterable[tuple[bytes, NewValue | None]], delete_ranges: Sequence[tuple[bytes, bytes]]
     ) -> None:
         """One operation: range deletes, then rows."""
-        active, unsynced, live = self.active, self._unsynced, self._live
+        active, unsynced, live, live_chunks = self.active, self._unsynced, self._live, self._live_chunks
         for start, stop in delete_ranges:
             for key, gone in active.delete_range(start, stop):
                 self._supersede(gone, unsynced=key in unsynced)
@@ -90,7 +105,8 @@ class Commits:
             if key.startswith(CHUNK_PREFIX):
                 entry = self._replace_chunk(key, value)
                 if _is_live(entry):
-                    self._live_chunks.add(key)
+                    live_chunks.pop(key, None)
+                    live_chunks[key] = None
             else:
                 assert type(value) is not Shared, "only chunks are shared"
                 assert type(value) is not memoryview, "only chunks are views"
@@ -102,12 +118,14 @@ class Commits:
             unsynced[key] = entry
         self.seqno += 1
         if len(live) > LIVE_MAX:
-            self._encode_oldest()
+            self._encode_oldest(live)
+        if len(live_chunks) > LIVE_CHUNKS_MAX:
+            self._encode_oldest(live_chunks)
 
-    def _encode_oldest(self) -> None:
+    def _encode_oldest(self, live: dict[bytes, None]) -> None:
         """Encode what was not put again for long, so that little is left for the cut: nothing is answered meanwhile."""
-        for key in list(itertools.islice(self._live, ENCODED_AT_ONCE)):
-            del self._live[key]
+        for key in list(itertools.islice(live, ENCODED_AT_ONCE)):
+            del live[key]
             self._encode_live(key, self._unsynced)
 
     def _encode_live(self, key: bytes, rows: dict[bytes, Entry]) -> None:
@@ -115,16 +133,21 @@ class Commits:
         if _is_live(entry):
             rows[key] = encoded = self._encode(key, entry)
             self.active.put(key, encoded)
+            if key.startswith(CHUNK_PREFIX):
+                self._count_live_chunk(-1)
 
     def _replace_chunk(self, key: bytes, value: NewValue | None) -> Entry:
         old = self.active.rows.get(key)
         if old is value and old is not None:  # a live value that was put before
             if key not in self._unsynced:
-                self.live_chunk_bytes += CHUNK_SIZE
+                self._count_live_chunk(1)
             return old
         if old is not None:
-            self._supersede(old, unsynced=key in self._unsynced)
+            self._supersede(old, unsynced=key in self._unsynced, is_base=type(value) is Patch)
         return self._take_chunk(key, value)
+
+    def _count_live_chunk(self, sign: int) -> None:
+        self.live_chunk_bytes = max(0, self.live_chunk_bytes + sign * CHUNK_SIZE)
 
     def repoint(self, chunks: Iterable[Chunk], shared: Iterable[Chunk]) -> None:
         """One operation: these chunks, which are stored, replace what their keys have. The data is the same.
@@ -159,17 +182,20 @@ class Commits:
             self._chunk_writer.hold(value.pointer)
             self._refer_back(chunk)
             return chunk
+        if type(value) is Patch:
+            assert self._chunk_writer is not None, "a reader commits nothing"
+            self._chunk_writer.hold(value.base)
         if value is not None:
-            self.live_chunk_bytes += CHUNK_SIZE
+            self._count_live_chunk(1)
         return value
 
-    def _supersede(self, old: Entry, *, unsynced: bool) -> None:
+    def _supersede(self, old: Entry, *, unsynced: bool, is_base: bool = False) -> None:
         """A value was overwritten or deleted: a chunk is read no more, and if unsynced need not be stored."""
         if type(old) is Chunk:
             assert self._chunk_writer is not None, "only a writer overwrites"
-            self._chunk_writer.forget(old, unsynced=unsynced)
+            self._chunk_writer.forget(old, unsynced=unsynced, is_base=is_base)
         elif unsynced and old is not None and type(old) is not bytes:
-            self.live_chunk_bytes = max(0, self.live_chunk_bytes - CHUNK_SIZE)
+            self._count_live_chunk(-1)
 
     def cut(self, *, freeze: bool) -> tuple[Cut | None, Frozen | None]:
         """Take the unsynced set, live values encoded; with `freeze`, also freeze the active memtable behind it.
@@ -182,7 +208,7 @@ class Commits:
             ranges, self._unsynced_ranges = self._unsynced_ranges, KeyRanges()
             for key in (*self._live, *self._live_chunks):
                 self._encode_live(key, rows)
-            self._live, self._live_chunks = {}, set()
+            self._live, self._live_chunks = {}, {}
             cut = Cut(rows=rows, ranges=ranges, first_seqno=self._cut_seqno + 1, last_seqno=self.seqno)
             self._cut_seqno = self.seqno
             self.live_chunk_bytes = 0
@@ -199,6 +225,11 @@ class Commits:
         del self.frozen[0]
 
     def _encode(self, key: bytes, entry: Entry) -> Entry:
+        if type(entry) is Patch:
+            assert self._patcher is not None, "a reader commits nothing"
+            chunk = Chunk.patched(key, entry.copy())
+            self._patcher.add(chunk)
+            return chunk
         encoded: bytes = entry.encode()  # type: ignore[union-attr]  # only live values come here
         if not key.startswith(CHUNK_PREFIX):
             return encoded

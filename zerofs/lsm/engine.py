@@ -19,21 +19,24 @@ from zerofs.errors import CloneError, FencedError, MissingObjectError, ReadOnlyE
 from zerofs.lsm.backpressure import Backpressure
 from zerofs.lsm.checkpoints import Checkpoints
 from zerofs.lsm.chunk import Chunk, Shared
-from zerofs.lsm.chunkreader import ChunkReader, Source
+from zerofs.lsm.chunkreader import ChunkReader
 from zerofs.lsm.chunkwriter import ChunkWriter
 from zerofs.lsm.commits import Commits, Missing
 from zerofs.lsm.follower import Follower, State
 from zerofs.lsm.format.manifest import Checkpoint, Manifest
 from zerofs.lsm.format.pointer import Pointer
 from zerofs.lsm.format.trees import CHUNK_PREFIX
-from zerofs.lsm.lookup import Lookup
+from zerofs.lsm.lookup import Found, Lookup
 from zerofs.lsm.maintenance import Maintenance
 from zerofs.lsm.memtable import NewValue, Value
 from zerofs.lsm.options import LsmOptions
+from zerofs.lsm.patch import Patch
+from zerofs.lsm.patcher import Loss, Patcher
 from zerofs.lsm.prefetcher import Prefetcher
-from zerofs.lsm.sharing import find_shareable
+from zerofs.lsm.sharing import Stored, find_stored, patch_of, shareable, stored_at
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.syncer import Syncer
+from zerofs.lsm.values import fetch_ahead, read_values
 
 T = TypeVar("T")
 
@@ -45,6 +48,7 @@ Prepare = Callable[[Callable[[Sequence[bytes]], Awaitable[list[Value | None]]]],
 class WriterParts:
     """What an engine has only when it writes."""
 
+    patcher: Patcher
     chunk_writer: ChunkWriter
     syncer: Syncer
     maintenance: Maintenance
@@ -62,6 +66,7 @@ class Engine:
         options: LsmOptions,
         commits: Commits,
         lookup: Lookup,
+        chunk_reader: ChunkReader,
         current: Callable[[], Manifest],
         writer: "WriterParts | None",
         follower: Follower | None = None,
@@ -74,7 +79,7 @@ class Engine:
         self._writer = writer
         self._follower = follower
         self._syncer = writer.syncer if writer is not None else None
-        self._chunk_reader = ChunkReader(storage, options)
+        self._chunk_reader = chunk_reader
         self._prefetcher = Prefetcher(self._fetch_ahead, options.cache_memory_bytes // 10, storage.metrics)
 
     # --- changes -----------------------------------------------------------------------------------------------
@@ -171,7 +176,7 @@ class Engine:
         No checkpoint when the answer is in memory. Raises CorruptionError, UnavailableError.
         """
         entry = self._commits.lookup(key)
-        if type(entry) is not Missing and type(entry) is not Chunk:
+        if type(entry) is not Missing and type(entry) is not Chunk and type(entry) is not Patch:
             return entry  # type: ignore[return-value]  # not missing either
         if key.startswith(CHUNK_PREFIX):
             return (await self._steadily(partial(self._read, (key,))))[0]
@@ -184,43 +189,20 @@ class Engine:
         """Like `get` for many keys; chunks that lie together are fetched together."""
         return await self._steadily(partial(self._read, keys))
 
-    async def _read(self, keys: Sequence[bytes], lookup: Lookup | None = None) -> list[Value | None]:
-        lookup = lookup or self._lookup  # of one instant: a reader's may be exchanged while this waits
-        entries = await lookup.find_many(keys)
-        while any(type(entry) is Chunk and entry.is_gone for entry in entries):  # overwritten while this waited
-            entries = await lookup.find_many(keys)
-        sources: list[Source] = [entry if type(entry) is Chunk or type(entry) is Pointer else None for entry in entries]
-        if not any(sources):
-            return entries  # type: ignore[return-value]  # values only
-        data: list[Value | None] = list(
-            await self._chunk_reader.read(sources, lambda position, window: lookup.near(keys[position], window))
-        )
-        for position, entry in enumerate(entries):
-            if type(entry) is not Chunk and type(entry) is not Pointer:
-                data[position] = entry
-        return data
+    async def _read(self, keys: Sequence[bytes]) -> list[Value | None]:
+        return await read_values(keys, self._lookup, self._chunk_reader)
 
     @property
     def misses(self) -> int:
         """How many reads and prefetches found data that was not in memory, so far."""
         return self._chunk_reader.misses
 
-    @property
-    def waits(self) -> int:
-        """How many of those waited for a store that is not a directory of this machine."""
-        return self._chunk_reader.waits
-
     def prefetch(self, keys: Sequence[bytes]) -> bool:
         """These chunk keys will be read soon: have them in memory then. False when that cannot be done. Never fails."""
         return self._prefetcher.want(keys)
 
     async def _fetch_ahead(self, keys: Sequence[bytes]) -> None:
-        entries = await self._lookup.find_many(keys)
-        sources = [
-            entry if type(entry) is Pointer or (type(entry) is Chunk and not entry.is_gone) else None
-            for entry in entries
-        ]
-        await self._chunk_reader.read(sources, unasked=True)
+        await fetch_ahead(keys, self._lookup, self._chunk_reader)
 
     async def contains(self, key: bytes) -> bool:
         """Whether the key has a value; never fetches chunk data."""
@@ -246,19 +228,35 @@ class Engine:
         return: commit it without an await, then whatever was shared stays although its own key may go. Raises
         CorruptionError, UnavailableError, ReadOnlyError.
         """
-        writer = self._writer
-        if writer is None:
+        return [shareable(found) for found in await self._find_stored(keys, stored_at)]
+
+    async def bases(self, keys: Sequence[bytes]) -> list[Value | Patch | None]:
+        """What to change when parts of these chunks are overwritten: as `get`, but what is stored need not be read.
+
+        For that there is a patch, to be written to and put under its key. All of it is of the instant of the return:
+        commit it without an await. Errors as of `shareable`; should the data under a patch turn out to be lost, the
+        chunk keeps what it had, and `take_losses` tells.
+        """
+        found = await self._find_stored(keys, self._base_of)
+        return [Patch(it) if type(it) is Pointer else it for it in found]
+
+    def _base_of(self, entry: Found) -> Stored | None:
+        origins = self._storage.origins
+        return patch_of(entry, lambda pointer: origins.of(pointer.epoch) is origins.own)
+
+    async def _find_stored(
+        self, keys: Sequence[bytes], stored: Callable[[Found], Stored | None]
+    ) -> list[Stored | Value | None]:
+        if self._writer is None:
             raise ReadOnlyError("this mount is read-only")
+        hold = self._writer.chunk_writer.hold
         return await self._steadily(
-            partial(
-                find_shareable,
-                keys,
-                lookup=self._lookup,
-                current=self._current,
-                read=self._read,
-                hold=writer.chunk_writer.hold,
-            )
+            lambda: find_stored(keys, stored, lookup=self._lookup, current=self._current, read=self._read, hold=hold)
         )
+
+    def take_losses(self) -> list[Loss]:
+        """Chunks that keep what they had although they were written to, each told once: see `bases`."""
+        return self._writer.patcher.take_losses() if self._writer is not None else []
 
     async def _steadily(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """The result of a read, repeated when an object was collected under it.
@@ -309,7 +307,7 @@ class Engine:
             return
 
         async def accept(state: State) -> None:
-            shown = await prepare(lambda keys: self._read(keys, state.lookup))
+            shown = await prepare(lambda keys: read_values(keys, state.lookup, self._chunk_reader))
             # atomic: no await between the last read of `prepare` and the end of this
             follower.state = state
             self._commits, self._lookup = state.commits, state.lookup

@@ -9,6 +9,7 @@ from typing import Protocol
 from sortedcontainers import SortedList
 
 from zerofs.lsm.chunk import Chunk, Shared
+from zerofs.lsm.patch import Patch
 from zerofs.lsm.ranges import KeyRanges
 
 
@@ -29,10 +30,11 @@ class Deferred(Protocol):
 Value = bytes | memoryview | Deferred
 """What a caller gets; views under chunk keys only."""
 
-NewValue = Value | Shared
-"""What a caller puts; a shared frame under chunk keys only. A view is kept if it is of lent memory, else copied."""
+NewValue = Value | Shared | Patch
+"""What a caller puts; shared frames and patches under chunk keys only. A view is kept if it is of lent memory, else
+copied."""
 
-Entry = bytes | Deferred | Chunk | None
+Entry = bytes | Deferred | Patch | Chunk | None
 """What a memtable holds; None is a delete that hides older sources."""
 
 _ABSENT = object()

@@ -7,6 +7,7 @@ import trio
 
 from zerofs.lsm.backpressure import Backpressure
 from zerofs.lsm.checkpoints import Checkpoints
+from zerofs.lsm.chunkreader import ChunkReader
 from zerofs.lsm.chunkwriter import ChunkWriter
 from zerofs.lsm.collector import Collector
 from zerofs.lsm.commits import Commits
@@ -22,6 +23,7 @@ from zerofs.lsm.maintenance import Maintenance
 from zerofs.lsm.manifests import ManifestStore
 from zerofs.lsm.names import SstNames
 from zerofs.lsm.options import LsmOptions
+from zerofs.lsm.patcher import Patcher
 from zerofs.lsm.recovery import Recovered, open_checkpoint, open_reader, open_writer
 from zerofs.lsm.registers import KnownRegisters
 from zerofs.lsm.repacker import Repacker
@@ -115,6 +117,7 @@ def _reader(
         options=options,
         commits=state.commits,
         lookup=state.lookup,
+        chunk_reader=ChunkReader(storage, options),
         current=lambda: follower.state.manifest if follower is not None else manifest,
         writer=None,
         follower=follower,
@@ -140,12 +143,17 @@ class _Parts:
         self._versions = versions = Versions(storage, manifests, recovered.manifest, names)
         known = KnownRegisters()
         self._chunk_writer = ChunkWriter(storage, names, options, progress)
-        self._commits = Commits(self._chunk_writer, recovered.memtable, recovered.last_seqno, options)
+        self._chunk_reader = ChunkReader(storage, options)
+        self._patcher = Patcher(storage, self._chunk_reader, self._chunk_writer, options, progress)
+        self._commits = Commits(
+            self._chunk_writer, recovered.memtable, recovered.last_seqno, options, patcher=self._patcher
+        )
         self._lookup = Lookup(storage, self._commits, lambda: versions.current)
         self._syncer = Syncer(
             storage=storage,
             options=options,
             commits=self._commits,
+            patcher=self._patcher,
             chunk_writer=self._chunk_writer,
             wal=recovered.wal,
             flusher=Flusher(storage, versions, names, options, known),
@@ -182,6 +190,7 @@ class _Parts:
     async def start(self, nursery: trio.Nursery) -> Engine:
         """Start the services. They end when the nursery is cancelled."""
         await nursery.start(self._chunk_writer.run)
+        await nursery.start(self._patcher.run)
         nursery.start_soon(self._syncer.run_wal)
         nursery.start_soon(self._syncer.run_flushes)
         nursery.start_soon(self._maintenance.run)
@@ -190,8 +199,10 @@ class _Parts:
             options=self._options,
             commits=self._commits,
             lookup=self._lookup,
+            chunk_reader=self._chunk_reader,
             current=lambda: self._versions.current,
             writer=WriterParts(
+                patcher=self._patcher,
                 chunk_writer=self._chunk_writer,
                 syncer=self._syncer,
                 maintenance=self._maintenance,

@@ -13,6 +13,7 @@ from zerofs.lsm.flusher import Flusher
 from zerofs.lsm.format.manifest import Manifest
 from zerofs.lsm.names import SstNames
 from zerofs.lsm.options import LsmOptions
+from zerofs.lsm.patcher import Patcher
 from zerofs.lsm.signal import Signal
 from zerofs.lsm.storage import Storage
 from zerofs.lsm.versions import Versions
@@ -49,6 +50,7 @@ class Syncer:
         storage: Storage,
         options: LsmOptions,
         commits: Commits,
+        patcher: Patcher,
         chunk_writer: ChunkWriter,
         wal: WalWriter,
         flusher: Flusher,
@@ -60,6 +62,7 @@ class Syncer:
         self._storage = storage
         self._options = options
         self._commits = commits
+        self._patcher = patcher
         self._chunk_writer = chunk_writer
         self._wal = wal
         self._flusher = flusher
@@ -206,6 +209,7 @@ class Syncer:
         )
 
     async def _append(self, cut: Cut) -> None:
+        await self._patcher.make_whole(cut.chunks())
         pending = [chunk for chunk in cut.chunks() if not chunk.stored]
         carried: list[Chunk] = []
         if sum(chunk.size for chunk in pending) <= self._options.inline_frames_size_bytes:

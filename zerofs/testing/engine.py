@@ -2,7 +2,8 @@
 
 What it is faithful in: live values are kept as objects until a cut and are bytes from then on; a cut takes every commit
 so far and nothing of any later one; what is not in a completed sync is gone after `crash`; chunk values are empty in
-scans; a fenced engine refuses before any effect. What it is not: a store, a log, a cache.
+scans; what is synced is patched without being read; a fenced engine refuses before any effect. What it is not: a
+store, a log, a cache.
 
 It is also strict: a live value that was changed without being put again, a key of no family, a chunk that is empty or
 too long, and an empty encoding are bugs of the caller, reported as AssertionError.
@@ -18,6 +19,8 @@ import trio
 from zerofs.errors import ClosedError, FencedError, ObjectStoreError, ZerofsError
 from zerofs.fs.ports import Deferred, KeyRange, Row, Value
 from zerofs.lsm.chunk import Shared
+from zerofs.lsm.format.pointer import IN_SST, NONCE_SIZE, Pointer
+from zerofs.lsm.patch import Patch
 from zerofs.units import CHUNK_SIZE
 
 T = TypeVar("T")
@@ -39,10 +42,13 @@ class FakeEngine:
 
     def __init__(self, *, rows: dict[bytes, bytes] | None = None, strict: bool = True) -> None:
         self._durable: dict[bytes, bytes] = dict(rows or {})
-        self._rows: dict[bytes, Value] = dict(self._durable)
+        self._rows: dict[bytes, Value | Patch] = dict(self._durable)
         self._sorted: list[bytes] | None = None
         self._unsynced: set[bytes] = set()
-        self._put_as: dict[bytes, tuple[Deferred, bytes]] = {}
+        self._put_as: dict[bytes, tuple[Deferred | Patch, bytes]] = {}
+        self._under: dict[int, bytes] = {}
+        """What patches lie on, by the number of the SST that their pointer names."""
+        self._losses: list[tuple[bytes, ZerofsError]] = []
         self._strict = strict
         self._state = "ok"
         self._sync_error: ZerofsError | None = None
@@ -57,6 +63,8 @@ class FakeEngine:
         answer: a test's place for checkpoints."""
         self.read_error: Callable[[bytes], ZerofsError | None] = lambda key: None
         """What a read of a key raises instead of answering."""
+        self.base_error: Callable[[bytes], ZerofsError | None] = lambda key: None
+        """Why a cut cannot read what the patch of a key lies on."""
         self.calls: list[str] = []
         self.wished: list[list[bytes]] = []
         """What somebody said that he would read soon."""
@@ -79,7 +87,7 @@ class FakeEngine:
             assert not isinstance(value, Shared), "this engine shares nothing"
             self._put(key, value)
 
-    def _put(self, key: bytes, value: Value | None) -> None:
+    def _put(self, key: bytes, value: Value | Patch | None) -> None:
         if self._strict:
             _check_row(key, value)
         self._unsynced.add(key)
@@ -100,7 +108,7 @@ class FakeEngine:
         else:
             self.dirty_bytes += len(key) + _ROW_OVERHEAD
             if self._strict:
-                self._put_as[key] = (value, value.encode())
+                self._put_as[key] = (value, self._encoded(value))
 
     def _keys(self, start: bytes, stop: bytes) -> list[bytes]:
         if self._sorted is None:
@@ -111,11 +119,10 @@ class FakeEngine:
     async def get(self, key: bytes) -> Value | None:
         """See the port."""
         value = self._rows.get(key)
-        if key in self._unsynced:
-            return value
-        self.calls.append("get")
-        await self._answer([key])
-        return value
+        if key not in self._unsynced or isinstance(value, Patch):
+            self.calls.append("get")
+            await self._answer([key])
+        return self._whole(value)
 
     def lend(self, size_bytes: int) -> memoryview | None:
         """See the port."""
@@ -124,20 +131,45 @@ class FakeEngine:
     async def multi_get(self, keys: Sequence[bytes]) -> list[Value | None]:
         """See the port."""
         values = [self._rows.get(key) for key in keys]
-        if not self._unsynced.issuperset(keys):
+        if not self._unsynced.issuperset(keys) or any(isinstance(value, Patch) for value in values):
             self.calls.append("multi_get")
             await self._answer(keys)
-        return values
+        return [self._whole(value) for value in values]
+
+    async def bases(self, keys: Sequence[bytes]) -> list[Value | Patch | None]:
+        """See the port. Whatever is synced is in a store."""
+        if not self._unsynced.issuperset(keys):
+            self.calls.append("bases")
+            await self._answer(keys)
+        return [self._base(key) for key in keys]
+
+    def _base(self, key: bytes) -> Value | Patch | None:
+        value = self._rows.get(key)
+        if isinstance(value, Patch):
+            return self._encoded(value) if value.is_full else value
+        if value is None or key in self._unsynced:
+            return value
+        number, data = len(self._under), self._encoded(value)
+        self._under[number] = data
+        return Patch(Pointer(IN_SST, 1, number, 0, len(data), len(data), bytes(NONCE_SIZE)))
+
+    def _whole(self, value: Value | Patch | None) -> Value | None:
+        return self._encoded(value) if isinstance(value, Patch) else value
+
+    def _encoded(self, value: Value | Patch) -> bytes:
+        if isinstance(value, Patch):
+            return value.over(self._under[value.base.number])
+        return bytes(value) if isinstance(value, bytes | memoryview) else value.encode()
+
+    def take_losses(self) -> list[tuple[bytes, ZerofsError]]:
+        """See the port."""
+        losses, self._losses = self._losses, []
+        return losses
 
     @property
     def misses(self) -> int:
         """See the port. Nothing but what is not synced yet is in memory."""
         return len(self.calls)
-
-    @property
-    def waits(self) -> int:
-        """See the port."""
-        return self.misses
 
     def prefetch(self, keys: Sequence[bytes]) -> bool:
         """See the port. Nothing is fetched."""
@@ -147,7 +179,7 @@ class FakeEngine:
     async def shareable(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See the port. Nothing is shared: everything is given as it is."""
         values = await self.multi_get(keys)
-        return [None if value is None else _encoded(value) for value in values]
+        return [None if value is None else self._encoded(value) for value in values]
 
     async def contains(self, key: bytes) -> bool:
         """See the port."""
@@ -159,7 +191,7 @@ class FakeEngine:
     async def scan(self, start: bytes, stop: bytes, limit: int) -> list[tuple[bytes, Value]]:
         """See the port."""
         keys = self._keys(start, stop)[:limit]
-        found = [(key, b"" if key.startswith(b"chunk") else self._rows[key]) for key in keys]
+        found = [(key, b"" if key.startswith(b"chunk") else self._whole(self._rows[key]) or b"") for key in keys]
         self.calls.append("scan")
         await self._answer(keys)
         return found
@@ -228,9 +260,13 @@ class FakeEngine:
         value = self._rows.get(key)
         if value is None or isinstance(value, bytes):
             return value
-        encoded = _encoded(value)
+        encoded = self._encoded(value)
         assert encoded, f"a live value of {key!r} is empty"
         self._check_live(key)
+        error = self.base_error(key) if isinstance(value, Patch) else None
+        if error is not None and isinstance(value, Patch):
+            self._losses.append((key, error))
+            encoded = self._under[value.base.number]
         self._rows[key] = encoded
         return encoded
 
@@ -285,7 +321,7 @@ class FakeEngine:
         known = self._put_as.get(key)
         if known is not None:
             value, encoded = known
-            assert value.encode() == encoded, f"the live value of {key!r} was changed without being put again"
+            assert self._encoded(value) == encoded, f"the live value of {key!r} was changed without being put again"
 
     def durable_rows(self) -> dict[bytes, bytes]:
         """What a crash would leave."""
@@ -293,7 +329,7 @@ class FakeEngine:
 
     def rows(self) -> dict[bytes, bytes]:
         """Everything as bytes, as a sync at this moment would store it."""
-        return {key: _encoded(value) for key, value in self._rows.items()}
+        return {key: self._encoded(value) for key, value in self._rows.items()}
 
     def replace(self, key: bytes, value: bytes | None) -> None:
         """Change a row behind the filesystem's back, durably: for tests of damage."""
@@ -311,11 +347,7 @@ class _Lent(bytearray):
     """Memory that nobody changes once it is filled: views of it may be kept."""
 
 
-def _encoded(value: Value) -> bytes:
-    return bytes(value) if isinstance(value, bytes | memoryview) else value.encode()
-
-
-def _check_row(key: bytes, value: Value | None) -> None:
+def _check_row(key: bytes, value: Value | Patch | None) -> None:
     assert key.startswith((b"meta", b"chunk")), f"{key!r} belongs to no family"
     assert key.startswith(b"chunk") or not isinstance(value, memoryview), f"{key!r} is no chunk"
     if key.startswith(b"chunk") and isinstance(value, bytes | memoryview):

@@ -194,6 +194,27 @@ async def test_a_write_that_needs_an_unreadable_chunk_is_refused_and_changes_not
     await mount.fs.flush(fresh)
 
 
+async def test_a_write_over_a_chunk_that_turns_out_to_be_unreadable_is_lost_and_told() -> None:
+    """It was taken without reading what is there; what else there was to store is stored."""
+    mount = await prepared()
+    await mount.write_file("/other", b"o" * 10)
+    handle, reader, other = await mount.open("/f"), await mount.open("/f", os.O_RDONLY), await mount.open("/other")
+    await mount.fs.write(handle, 5, b"y" * 10)
+    await mount.fs.write(other, 0, b"new")
+    mount.engine.base_error = lambda key: CorruptionError("tag")
+    for work in (mount.fs.fsync(other), mount.fs.fsync(handle), mount.fs.flush(handle), mount.fs.sync()):
+        with fails("EIO"):
+            await work
+    assert mount.fs.data_lost
+    assert mount.engine.dirty_bytes == 0
+    assert await mount.fs.read(reader, 0, 20) == b"x" * 20
+    mount.fs.clear_data_lost()
+    for work in (mount.fs.fsync(other), mount.fs.fsync(reader), mount.fs.flush(reader)):
+        await work
+    with fails("EIO"):
+        await mount.fs.fsync(handle)
+
+
 async def test_a_refused_write_is_remembered_until_close() -> None:
     """With a writeback cache the program's write has long succeeded: only fsync and close can tell it."""
     mount = await new_mount(max_size_bytes=5000)

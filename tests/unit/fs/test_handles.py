@@ -47,8 +47,8 @@ def test_failed_writes_mark_the_writers_of_that_inode() -> None:
     writer = handles.get(handles.open(one, os.O_WRONLY, 0))
     reader = handles.get(handles.open(one, os.O_RDONLY, 0))
     other = handles.get(handles.open(two, os.O_RDWR, 0))
-    handles.mark_failed(one, 28)
-    handles.mark_failed(one, 5)
+    handles.mark_failed(1, 28)
+    handles.mark_failed(1, 5)
     assert (writer.error, reader.error, other.error) == (28, 0, 0)
 
 

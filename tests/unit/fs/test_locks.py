@@ -18,7 +18,7 @@ async def test_free_locks_cost_no_checkpoint() -> None:
     assert len(locks) == 0
 
 
-async def test_waiters_come_in_order_and_the_lock_is_never_free_in_between() -> None:
+async def test_waiters_come_in_order() -> None:
     locks = InodeLocks()
     order = []
 
@@ -35,6 +35,56 @@ async def test_waiters_come_in_order_and_the_lock_is_never_free_in_between() -> 
     assert order == sorted(order)
     assert len(order) == 5
     assert len(locks) == 0
+
+
+async def test_whoever_need_not_wait_goes_before_but_passes_nobody_over_twice() -> None:
+    locks = InodeLocks()
+    order = []
+
+    async def wait_for_it() -> None:
+        with await locks.hold(1):
+            order.append("waited")
+
+    async with trio.open_nursery() as nursery:
+        with await locks.hold(1):
+            nursery.start_soon(wait_for_it)
+            await trio.testing.wait_all_tasks_blocked()
+        with trio.testing.assert_no_checkpoints():
+            for _ in range(3):
+                with await locks.hold(1):
+                    order.append("at once")
+        with await locks.hold(1):
+            await trio.testing.wait_all_tasks_blocked()  # now the one who waits finds it taken
+            order.append("before")
+        assert locks.is_held(1)
+        with await locks.hold(1):
+            order.append("after")
+    assert order == ["at once"] * 3 + ["before", "waited", "after"]
+    assert not locks.is_held(1)
+
+
+async def test_a_waiter_that_is_cancelled_when_it_was_passed_over_takes_nothing() -> None:
+    locks = InodeLocks()
+    scope = trio.CancelScope()
+
+    async def give_up() -> None:
+        with scope:
+            await locks.hold(0, 1)
+
+    async with trio.open_nursery() as nursery:
+        held = await locks.hold(1)
+        nursery.start_soon(give_up)
+        await trio.testing.wait_all_tasks_blocked()
+        with held:
+            pass
+        with await locks.hold(1):
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            assert locks.is_held(1)
+            assert not locks.is_held(0)
+    assert len(locks) == 0
+    assert not locks.is_held(1)
 
 
 async def test_a_cancelled_waiter_gives_back_what_it_had() -> None:

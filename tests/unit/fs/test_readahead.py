@@ -1,12 +1,11 @@
 """What is fetched in front of a reader."""
 
 import itertools
-import random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerofs.fs.readahead import FIRST_WINDOW, WRITE_GAP, ReadAhead, Streams
+from zerofs.fs.readahead import FIRST_WINDOW, ReadAhead, Streams
 from zerofs.units import CHUNK_SIZE, KIB, MIB
 
 LIMIT = 8 * MIB
@@ -117,28 +116,3 @@ def test_whatever_is_read_the_ranges_lie_in_the_file_and_within_the_limit(reads)
         if ahead is not None:
             assert 0 <= ahead[0] < ahead[1] <= 48 * MIB
             assert ahead[1] - ahead[0] <= LIMIT
-
-
-def windows_of_writes(gaps):
-    state, offset, windows = ReadAhead(Streams(LIMIT), WRITE_GAP), 0, []
-    for misses, gap in enumerate(gaps, 1):
-        offset += gap
-        window = state.after(offset, 4 * KIB, SIZE, misses)
-        if window is not None:
-            windows.append(window)
-        offset += 4 * KIB
-    return windows
-
-
-def test_writes_that_leave_out_a_little_are_followed():
-    rng = random.Random(1)
-    windows = windows_of_writes([rng.randrange(WRITE_GAP + 1) for _ in range(500)])
-    assert all(left[1] == right[0] for left, right in itertools.pairwise(windows)), "each byte once"
-    assert windows[0][1] < 2 * FIRST_WINDOW
-    assert windows[-1][1] > 500 * WRITE_GAP // 3
-
-
-def test_writes_far_from_each_other_bring_nothing_however_large_the_window_was():
-    assert windows_of_writes([WRITE_GAP + 4 * KIB] * 200) == []
-    dense, sparse = [0] * 400, [WRITE_GAP + 4 * KIB] * 50
-    assert windows_of_writes(dense + sparse) == windows_of_writes(dense)

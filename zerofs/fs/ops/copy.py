@@ -91,7 +91,7 @@ async def _copy(
 ) -> None:
     target = destination.node
     data = b"".join(await content.read(ctx.engine, ctx.locks, origin.node, source_offset, size))
-    found = await content.existing(ctx.engine, target, target_offset, size)
+    found = await content.existing(ctx.engine, target, target_offset, size, data)
     _require_room(ctx, content.growth_of_write(target, target_offset, size, found))
     counted = charge(target)
     rows: list[Row] = [(target.key, target)]

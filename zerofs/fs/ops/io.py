@@ -14,10 +14,9 @@ from zerofs.fs.format.records import INLINE_LIMIT, Inode
 from zerofs.fs.ops.contents import commit_contents
 from zerofs.fs.ops.create import open_held
 from zerofs.fs.ops.times import note_access
-from zerofs.fs.ports import Row, Value
-from zerofs.fs.readahead import WRITE_GAP, ReadAhead
+from zerofs.fs.ports import Base, Row
+from zerofs.fs.readahead import ReadAhead
 from zerofs.fs.usage import charge
-from zerofs.units import CHUNK_SIZE
 
 
 async def open_(ctx: Context, caller: Caller, inode: int, flags: int, keep_times: bool = False) -> int:
@@ -51,7 +50,7 @@ async def read(ctx: Context, number: int, offset: int, size: int) -> Sequence[Da
     else:
         if handle.read_ahead is None:
             handle.read_ahead = ReadAhead(ctx.streams)
-        _fetch_ahead(ctx, node, handle.read_ahead, offset, size, ctx.engine.misses)
+        _fetch_ahead(ctx, node, handle.read_ahead, offset, size)
         data = await content.read(ctx.engine, ctx.locks, node, offset, size)
         if handle.stale:
             raise FsError(errno.ESTALE)
@@ -61,9 +60,9 @@ async def read(ctx: Context, number: int, offset: int, size: int) -> Sequence[Da
     return data
 
 
-def _fetch_ahead(ctx: Context, node: Inode, state: ReadAhead, offset: int, size: int, misses: int) -> None:
-    """Before a read or write: begin to fetch what the next ones will need, if that helps; see `ReadAhead.after`."""
-    ahead = state.after(offset, size, node.size, misses)
+def _fetch_ahead(ctx: Context, node: Inode, state: ReadAhead, offset: int, size: int) -> None:
+    """Before a read: begin to fetch what the next ones will need, if that helps; see `ReadAhead.after`."""
+    ahead = state.after(offset, size, node.size, ctx.engine.misses)
     if ahead is not None and not ctx.engine.prefetch(chunks.keys_of(node, *ahead)):
         state.refused(ahead[0])
 
@@ -91,15 +90,10 @@ async def write(
         return 0
     if offset + size > MAX_FILE_SIZE:
         raise FsError(errno.EFBIG)
-    if node.size > max(offset, INLINE_LIMIT) and (offset | size) % CHUNK_SIZE:
-        # What is there has to be read. Chunks that nobody wants are fetched, too: only waiting is worth that.
-        if handle.write_ahead is None:
-            handle.write_ahead = ReadAhead(ctx.streams, WRITE_GAP)
-        _fetch_ahead(ctx, node, handle.write_ahead, offset, size, ctx.engine.waits)
     try:
         await ctx.admit(size, held=True)
         with await ctx.locks.hold(node.number):
-            found = await _existing(ctx, node, offset, size) if node.size > INLINE_LIMIT else {}
+            found = await _existing(ctx, node, offset, data) if node.size > INLINE_LIMIT else {}
             ctx.usage.require_room(content.growth_of_write(node, offset, size, found))
             ctx.require_writable()
 
@@ -110,18 +104,18 @@ async def write(
                 ctx, rows, node, counted, privileges_go=handle.takes_privileges or privileges_go, keep_times=keep_times
             )
     except ZerofsError as error:
-        ctx.note_refused_write(node, error)
+        ctx.note_refused_write(node.number, error)
         raise
     ctx.written_bytes += size
     return size
 
 
-async def _existing(ctx: Context, node: Inode, offset: int, size: int) -> dict[int, Value]:
+async def _existing(ctx: Context, node: Inode, offset: int, data: Data) -> dict[int, Base]:
     """What the write has to know of the chunks that it changes; an outage holds it."""
     try:
-        return await content.existing(ctx.engine, node, offset, size)
+        return await content.existing(ctx.engine, node, offset, len(data), data)
     except ObjectStoreError:
-        return await ctx.patiently(lambda: content.existing(ctx.engine, node, offset, size))
+        return await ctx.patiently(lambda: content.existing(ctx.engine, node, offset, len(data), data))
 
 
 def flush(ctx: Context, number: int) -> None:
@@ -145,6 +139,7 @@ async def sync(ctx: Context) -> None:
     """Return when everything that was written before is durable. Raises EIO on a mount that lost a write."""
     if not ctx.options.read_only:
         await ctx.engine.sync()
+        ctx.note_losses()
         if ctx.data_lost or ctx.broken:
             raise FsError(errno.EIO, "a write was refused and lost; see the mount's status")
 

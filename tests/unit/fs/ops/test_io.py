@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tests.unit.fs.harness import C, Mounted, fails
+from zerofs.errors import CorruptionError
 from zerofs.fs.format.keys import chunk_key
 from zerofs.fs.format.records import INLINE_LIMIT
 from zerofs.units import NS_PER_S
@@ -280,25 +281,39 @@ async def test_a_write_from_a_kernels_cache_leaves_the_times_alone(mounted: Moun
     await mounted.fs.release(handle)
 
 
-async def test_writes_here_and_there_have_their_chunks_fetched_ahead(mounted: Mounted) -> None:
-    inode = await mounted.write_file("/f", os.urandom(100 * C))
+async def test_a_write_to_a_part_of_a_stored_chunk_reads_nothing(mounted: Mounted) -> None:
+    data = os.urandom(4 * C)
+    await mounted.write_file("/f", data)
     await mounted.engine.sync()
-    handle = await mounted.open("/f", os.O_WRONLY)
-    for index in range(0, 20, 2):
-        await mounted.fs.write(handle, index * C + 5, b"x")
-    assert mounted.engine.wished
-    first = mounted.engine.wished[0]
-    assert first == [chunk_key(inode, index) for index in range(2, 2 + len(first))]
+    handle = await mounted.open("/f", os.O_RDWR)
+    mounted.engine.calls.clear()
+    await mounted.fs.write(handle, C + 5, b"part")
+    await mounted.fs.write(handle, 3 * C - 2, b"part")
+    assert set(mounted.engine.calls) == {"bases"}
+    expected = data[: C + 5] + b"part" + data[C + 9 : 3 * C - 2] + b"part" + data[3 * C + 2 :]
+    assert await mounted.fs.read(handle, 0, 5 * C) == expected
+    await mounted.fs.fsync(handle)
+    assert await mounted.fs.read(handle, 0, 5 * C) == expected
     await mounted.fs.release(handle)
 
 
-async def test_writes_that_need_no_old_data_have_nothing_fetched(mounted: Mounted) -> None:
-    await mounted.write_file("/f", os.urandom(100 * C))
+async def test_a_chunk_that_could_become_a_hole_is_read(mounted: Mounted) -> None:
+    inode = await mounted.write_file("/f", b"x" + bytes(2 * C - 1) + b"x" * C)
     await mounted.engine.sync()
+    handle = await mounted.open("/f", os.O_RDWR)
+    await mounted.fs.write(handle, 0, bytes(10))
+    assert chunk_key(inode, 0) not in mounted.engine.rows()
+    await mounted.fs.release(handle)
+
+
+async def test_a_patch_that_leaves_nothing_of_the_chunk_is_a_chunk(mounted: Mounted) -> None:
+    inode = await mounted.write_file("/f", os.urandom(2 * C))
+    await mounted.engine.sync()
+    mounted.engine.base_error = lambda key: CorruptionError("read for nothing")
     handle = await mounted.open("/f", os.O_WRONLY)
-    for index in range(100):
-        await mounted.fs.write(handle, index * C, os.urandom(C))
-    for index in range(100):
-        await mounted.fs.write(handle, 100 * C + index * 4096, os.urandom(4096))
-    assert mounted.engine.wished == []
+    new = os.urandom(C)
+    for offset in range(0, C, 8192):
+        await mounted.fs.write(handle, offset, new[offset : offset + 8192])
+    await mounted.fs.fsync(handle)
+    assert mounted.engine.durable_rows()[chunk_key(inode, 0)] == new
     await mounted.fs.release(handle)
