@@ -225,6 +225,34 @@ MUTATIONS = (
         "if sst[0] > 0:",
         (UNIT + "test_clones.py",),
     ),
+    Mutation(
+        "what a patch lies on is of the version in which it is made",
+        LSM + "sharing.py",
+        "if version is current() and all(map(lookup.is_newest, keys, entries)):",
+        "if all(map(lookup.is_newest, keys, entries)):",
+        (UNIT + "test_patches.py",),
+    ),
+    Mutation(
+        "what a clone has of its source is read before it is changed",
+        LSM + "sharing.py",
+        "return pointer if pointer is not None and is_own(pointer) else None",
+        "return pointer",
+        (UNIT + "test_patches.py",),
+    ),
+    Mutation(
+        "a chunk that keeps what it had although it was written to is told",
+        LSM + "patcher.py",
+        "self._losses.append((chunk.key, base))",
+        "pass",
+        (UNIT + "test_patches.py",),
+    ),
+    Mutation(
+        "a chunk that could become all zeros is read",
+        "zerofs/fs/chunks.py",
+        "zeros = [part for part in parts if is_zero(data[part.offset : part.offset + part.stop - part.start])]",
+        "zeros: list[Piece] = []",
+        ("tests/unit/fs/ops/test_io.py",),
+    ),
 )
 
 
