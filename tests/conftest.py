@@ -2,6 +2,14 @@
 
 import signal
 
+from hypothesis import HealthCheck, settings
+
+# How long something takes says how busy the machine is, not whether it works.
+settings.register_profile(
+    "zerofs", parent=settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("zerofs")
+
 
 def pytest_configure():
     """What runs in the background or under nohup gets these ignored, and would hand that down to what tests start."""

@@ -30,8 +30,8 @@ ROW_BYTES = 100
 LIVE_MAX = 1024
 """More live values than this are not left for the cut, which would encode all of them at one instant: 1 ms."""
 
-LIVE_CHUNKS_MAX = 512
-"""As many live chunks, 16 MiB: the others are sealed while writing goes on."""
+LIVE_CHUNKS_MAX = 1024
+"""As many live chunks, 32 MiB: the others are sealed while writing goes on. What is written again and again is not."""
 
 ENCODED_AT_ONCE = 64
 

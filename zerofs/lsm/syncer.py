@@ -209,8 +209,9 @@ class Syncer:
         )
 
     async def _append(self, cut: Cut) -> None:
-        await self._patcher.make_whole(cut.chunks())
-        pending = [chunk for chunk in cut.chunks() if not chunk.stored]
+        chunks = cut.chunks()
+        await self._patcher.make_whole(chunks)
+        pending = [chunk for chunk in chunks if not chunk.stored]
         carried: list[Chunk] = []
         if sum(chunk.size for chunk in pending) <= self._options.inline_frames_size_bytes:
             carried = await self._chunk_writer.take(pending)

@@ -1,5 +1,6 @@
 """Open files: opening, reading, writing, making durable, closing, and where the holes are."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
@@ -92,6 +93,8 @@ async def write(
         raise FsError(errno.EFBIG)
     try:
         await ctx.admit(size, held=True)
+        if ctx.locks.is_held(node.number):
+            await _look_up_ahead(ctx, node, offset, data)
         with await ctx.locks.hold(node.number):
             found = await _existing(ctx, node, offset, data) if node.size > INLINE_LIMIT else {}
             ctx.usage.require_room(content.growth_of_write(node, offset, size, found))
@@ -108,6 +111,12 @@ async def write(
         raise
     ctx.written_bytes += size
     return size
+
+
+async def _look_up_ahead(ctx: Context, node: Inode, offset: int, data: Data) -> None:
+    """Have in memory what the write will look up: then those that wait for one lock wait for the store together."""
+    with contextlib.suppress(ZerofsError):  # it will be looked up again, and in vain
+        await content.existing(ctx.engine, node, offset, len(data), data)
 
 
 async def _existing(ctx: Context, node: Inode, offset: int, data: Data) -> dict[int, Base]:

@@ -1,8 +1,11 @@
 """Contents: what is written, read, cut and left out, and how it lies in the engine. Handles: see test_io_handles."""
 
 import os
+from collections.abc import Sequence
 
 import pytest
+import trio
+import trio.testing
 
 from tests.unit.fs.harness import C, Mounted, fails
 from zerofs.errors import CorruptionError
@@ -316,4 +319,26 @@ async def test_a_patch_that_leaves_nothing_of_the_chunk_is_a_chunk(mounted: Moun
         await mounted.fs.write(handle, offset, new[offset : offset + 8192])
     await mounted.fs.fsync(handle)
     assert mounted.engine.durable_rows()[chunk_key(inode, 0)] == new
+    await mounted.fs.release(handle)
+
+
+async def test_writes_to_one_file_wait_for_the_store_together(mounted: Mounted) -> None:
+    await mounted.write_file("/f", os.urandom(3 * C))
+    await mounted.engine.sync()
+    handle = await mounted.open("/f", os.O_RDWR)
+    answer = trio.Event()
+
+    async def pause(keys: Sequence[bytes]) -> None:
+        await answer.wait()
+
+    mounted.engine.pause = pause
+    mounted.engine.calls.clear()
+    async with trio.open_nursery() as nursery:
+        for index in range(3):
+            nursery.start_soon(mounted.fs.write, handle, index * C + 5, b"%d" % index)
+        await trio.testing.wait_all_tasks_blocked()
+        assert mounted.engine.calls == ["bases"] * 3
+        answer.set()
+    for index in range(3):
+        assert await mounted.fs.read(handle, index * C + 5, 1) == b"%d" % index
     await mounted.fs.release(handle)
