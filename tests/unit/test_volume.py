@@ -24,6 +24,7 @@ from zerofs.errors import (
 from zerofs.fs.access import Caller
 from zerofs.keys.password import check_password
 from zerofs.lsm.options import LsmOptions
+from zerofs.units import CHUNK_SIZE
 from zerofs.volume import open_volume
 from zerofs.world import World
 
@@ -260,7 +261,7 @@ async def test_the_state_is_a_gauge_and_an_operator_clears_a_lost_write(host, ca
         assert opened.status()["outage_s"] == 0.0
         assert states(opened) == dict.fromkeys(volume.STATES, 0) | {"ok": 1}
         assert not opened.clear_data_lost()
-        opened.fs._ctx.data_lost = True
+        opened.fs._ctx._data_lost = True
         assert states(opened) == dict.fromkeys(volume.STATES, 0) | {"data-lost": 1}
         assert opened.clear_data_lost()
         assert "cleared by an operator" in caplog.text
@@ -293,3 +294,48 @@ async def test_a_lost_write_takes_nothing_else_along(host, tmp_path):
         handle = await opened.fs.open(ROOT, large.inode, os.O_RDONLY)
         assert await opened.fs.read(handle, 0, 10_000_000) == bytes(range(256)) * 10_000
         assert opened.status()["state"] == "ok"
+
+
+async def damaged_below(host):
+    """A volume of which no chunk of the file `damaged` can be read."""
+    async with host.open() as opened:
+        handle, _ = await opened.fs.create(ROOT, 1, b"damaged", 0o644, os.O_RDWR)
+        await opened.fs.write(handle, 0, os.urandom(60 * CHUNK_SIZE))
+        await opened.fs.fsync(handle)
+    shutil.rmtree(host.settings.cache.dir)
+    large = [path for path in (host.store / "compacted").iterdir() if path.stat().st_size > 50 * CHUNK_SIZE]
+    for path in large:
+        body = bytearray(path.read_bytes())
+        for position in range(200, len(body) - 10_000, 1000):
+            body[position] ^= 1
+        path.write_bytes(body)
+    assert large
+
+
+async def overwrite_a_part(opened):
+    file = await opened.fs.lookup(ROOT, 1, b"damaged")
+    handle = await opened.fs.open(ROOT, file.inode, os.O_RDWR)
+    await opened.fs.write(handle, 5, b"lost")
+    return handle
+
+
+async def test_what_is_lost_by_the_last_flush_is_told(host):
+    """The write was taken without reading what it lies on, and nobody asked for an fsync."""
+    await damaged_below(host)
+    with pytest.raises((FsError, BaseExceptionGroup)) as caught:
+        async with host.open() as opened:
+            handle = await overwrite_a_part(opened)
+            await opened.fs.flush(handle)
+    assert "its data is lost" in str(only(FsError, caught.value))
+
+
+async def test_what_is_lost_when_others_store_it_is_told_by_the_next_close(host):
+    await damaged_below(host)
+    with pytest.raises((FsError, BaseExceptionGroup)) as caught:
+        async with host.open() as opened:
+            handle = await overwrite_a_part(opened)
+            await opened.checkpoint("create", "one")
+            assert opened.status()["state"] == "data-lost"
+            with pytest.raises(FsError, match="cannot be made durable"):
+                await opened.fs.flush(handle)
+    assert "its data is lost" in str(only(FsError, caught.value))

@@ -43,8 +43,8 @@ class Context:
     """One mount."""
 
     __slots__ = (
+        "_data_lost",
         "broken",
-        "data_lost",
         "dentries",
         "engine",
         "handles",
@@ -75,8 +75,7 @@ class Context:
         self.read_bytes = 0
         self.written_bytes = 0
         """Contents of files that were asked for, and given, so far."""
-        self.data_lost = False
-        """A write was refused for want of the store: what the kernel had promised for it is gone."""
+        self._data_lost = False
         self.broken = False
         """A commit failed after memory was changed: memory and engine differ, so nothing more is written."""
 
@@ -149,10 +148,22 @@ class Context:
             raise CorruptionError(f"directory {directory}: an entry leads to inode {dentry.inode}, which is missing")
         return node
 
+    @property
+    def data_lost(self) -> bool:
+        """Whether a write was refused for want of the store, or lost: what the kernel had promised for it is gone."""
+        self.note_losses()
+        return self._data_lost
+
     def note_losses(self) -> None:
-        """To be called after each sync: what turned out to be lost since then counts as refused."""
+        """What turned out to be lost when it was to be stored counts as refused."""
         for key, error in self.engine.take_losses():
-            self.note_refused_write(decode_key(key).inode, error)
+            if self.is_alive():  # else that says enough
+                self.note_refused_write(decode_key(key).inode, error)
+
+    def clear_data_lost(self) -> None:
+        """Somebody knows what was lost so far."""
+        if self.data_lost:
+            self._data_lost = False
 
     def note_refused_write(self, number: int, error: Exception) -> None:
         """A write to the inode failed: from now on its open handles say so at fsync and flush."""
@@ -160,6 +171,6 @@ class Context:
             self.handles.mark_failed(number, error.errno)
             return
         self.handles.mark_failed(number, errno.EIO)
-        if not self.data_lost:
-            self.data_lost = True
+        if not self._data_lost:
+            self._data_lost = True
             _log.error("a write to inode %d was refused and its data is lost: %s", number, error)

@@ -93,7 +93,7 @@ class Filesystem:
 
     def clear_data_lost(self) -> None:
         """The operator knows."""
-        self._ctx.data_lost = False
+        self._ctx.clear_data_lost()
 
     # names
 
@@ -331,7 +331,6 @@ class Filesystem:
         await io.sync(self._ctx)
         if not self._ctx.options.read_only:
             await self._ctx.engine.flush()
-            self._ctx.note_losses()
 
     async def _durably(self, work: Awaitable[None]) -> None:
         try:

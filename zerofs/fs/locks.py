@@ -35,15 +35,17 @@ class Held:
 class _Line:
     """Who waits for one lock."""
 
-    __slots__ = ("passed_over", "waiting")
+    __slots__ = ("called", "passed_over", "waiting")
 
     def __init__(self) -> None:
+        self.called = 0
+        """How many were called and did not have their turn yet."""
         self.waiting = trio.lowlevel.ParkingLot()
         self.passed_over = trio.lowlevel.ParkingLot()
         """Those who were called when the lock became free, and found it taken when their turn came."""
 
     def __bool__(self) -> bool:
-        return bool(self.waiting) or bool(self.passed_over)
+        return bool(self.called) or bool(self.waiting) or bool(self.passed_over)
 
 
 class InodeLocks:
@@ -87,9 +89,11 @@ class InodeLocks:
 
     async def _wait(self, inode: int) -> None:
         """Return when a lock that was held is the caller's to take, or was left to it."""
-        await self._line(inode).waiting.park()
+        line = self._line(inode)
+        await line.waiting.park()
+        line.called -= 1  # so it is the line still
         if inode in self._held:
-            await self._line(inode).passed_over.park()
+            await line.passed_over.park()
 
     def _line(self, inode: int) -> _Line:
         line = self._lines.get(inode)
@@ -107,6 +111,6 @@ class InodeLocks:
                 line.passed_over.unpark()  # it stays held, by whoever was passed over
             else:
                 self._held.remove(inode)
-                line.waiting.unpark()
+                line.called += len(line.waiting.unpark())
                 if not line:
                     del self._lines[inode]

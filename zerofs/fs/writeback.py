@@ -22,11 +22,11 @@ async def run(ctx: Context, *, task_status: trio.TaskStatus[None] = trio.TASK_ST
     while True:
         await trio.sleep(ctx.options.writeback_interval_s)
         ctx.orphans.sweep()
+        ctx.note_losses()
         if not ctx.engine.dirty_bytes:
             continue
         try:
             await ctx.engine.sync()
-            ctx.note_losses()
         except FencedError as error:
             _log.error("another writer took the volume over; this mount is read-only from now on: %s", error)
             return

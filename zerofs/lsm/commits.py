@@ -182,9 +182,6 @@ class Commits:
             self._chunk_writer.hold(value.pointer)
             self._refer_back(chunk)
             return chunk
-        if type(value) is Patch:
-            assert self._chunk_writer is not None, "a reader commits nothing"
-            self._chunk_writer.hold(value.base)
         if value is not None:
             self._count_live_chunk(1)
         return value

@@ -22,7 +22,7 @@ SLOW_BYTES_PER_S = 128 * KIB
 class Outage:
     """The present one, if there is any. Owned by the storage of one engine; times are trio's, in seconds."""
 
-    __slots__ = ("_answered_s", "_asked", "_failed_s", "_look_at_s", "_metrics", "_reason")
+    __slots__ = ("_answered_s", "_asked", "_failed_s", "_look_at_s", "_metrics", "_reason", "failures")
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -33,6 +33,8 @@ class Outage:
         """Nothing that is asked now can be answered too late before that."""
         self._asked: dict[object, tuple[float, int, str]] = {}
         """What is not answered yet: when it was asked, how large its body is, and what it is."""
+        self.failures = 0
+        """How many attempts have failed so far."""
 
     @property
     def reason(self) -> str:
@@ -89,6 +91,7 @@ class Outage:
 
     def failed(self, reason: str, asked_s: float, body_size_bytes: int = 0) -> None:
         """An attempt that was begun at `asked_s` failed. The time that its body may take on its way is no outage."""
+        self.failures += 1
         if not self._reason:
             sent_s = min(trio.current_time(), asked_s + body_size_bytes // SLOW_BYTES_PER_S)
             self._failed_s = max(sent_s, self._answered_s)

@@ -6,9 +6,10 @@ Whoever reads it lays the parts over what is there. Before it is sealed the patc
 from typing import final
 
 from zerofs.lsm.format.pointer import Pointer
+from zerofs.units import CHUNK_SIZE
 
 PARTS_MAX = 16
-"""With so many it takes no more: then it is cheaper to have the chunk."""
+"""With so many, or with as many bytes as a chunk has, it takes no more: then it is cheaper to have the chunk."""
 
 Text = bytes | memoryview
 
@@ -35,11 +36,13 @@ class Patch:
     @property
     def is_full(self) -> bool:
         """Whether it should take no more parts."""
-        return len(self._parts) >= PARTS_MAX
+        return len(self._parts) >= PARTS_MAX or sum(len(data) for _, data in self._parts) >= CHUNK_SIZE
 
     def write(self, start: int, data: bytes) -> None:
         """Put `data` at byte `start` of the chunk; what lies between the old end and it becomes zeros."""
         stop = start + len(data)
+        if self._parts:  # those that this one covers go
+            self._parts = [part for part in self._parts if part[0] < start or part[0] + len(part[1]) > stop]
         self._parts.append((start, data))
         if start <= self._covered < stop:
             self._covered = stop

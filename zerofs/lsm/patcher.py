@@ -66,6 +66,7 @@ class Patcher:
 
     async def make_whole(self, chunks: Sequence[Chunk]) -> None:
         """Return when none of the chunks is a patch any more, except dead ones."""
+        self._drop_dead()
         patched = [chunk for chunk in chunks if chunk.patch is not None]
         if not patched:
             return
@@ -84,6 +85,11 @@ class Patcher:
         """What was lost since the last call."""
         losses, self._losses = self._losses, []
         return losses
+
+    def _drop_dead(self) -> None:
+        """Nobody waits for them, so they would stay until others come."""
+        self._chunk_writer.pending_bytes -= sum(chunk.size for chunk in self._waiting if chunk.dead)
+        self._waiting = deque(chunk for chunk in self._waiting if not chunk.dead)
 
     def _pump(self) -> None:
         nursery = self._nursery
@@ -107,7 +113,7 @@ class Patcher:
                 chunk.point_to(patch.base)
             else:
                 chunk.data = patch.over(base)
-                self._storage.chunks.discard(patch.base.nonce)  # nobody will ask for that any more
+                self._storage.chunks.discard(patch.base.nonce)  # hardly anybody will ask for that any more
                 self._chunk_writer.add(chunk)
         self._chunk_writer.pending_bytes -= size_bytes
         self._jobs -= 1
@@ -118,16 +124,22 @@ class Patcher:
         """What lies at each place, or why it cannot be read. An outage holds this up."""
         try:
             return await self._read(places, self._options.sync_timeout_s)
-        except ZerofsError:
-            return [await self._base(place) for place in places]
-
-    async def _base(self, place: Pointer) -> Text | ZerofsError:
-        """As `_bases`, for one of several of which some are bad; there was patience enough."""
-        try:
-            return (await self._read([place], 0))[0]
         except ZerofsError as error:
-            return error
+            return await self._good_ones(places, error)
+
+    async def _good_ones(self, places: Sequence[Pointer], error: ZerofsError) -> list[Text | ZerofsError]:
+        """As `_bases`, where some are bad, and were waited for long enough: by halves."""
+        if len(places) == 1:
+            return [error]
+        found: list[Text | ZerofsError] = []
+        middle = len(places) // 2
+        for part in (places[:middle], places[middle:]):
+            try:
+                found += await self._read(part, 0)
+            except ZerofsError as again:
+                found += await self._good_ones(part, again)
+        return found
 
     async def _read(self, places: Sequence[Pointer], give_up_after_s: float) -> list[Text]:
         read = partial(self._reader.read, places, unasked=True)
-        return [text or b"" for text in await self._storage.held_read(read, give_up_after_s)]
+        return [text or b"" for text in await self._storage.held_read(read, give_up_after_s, is_own=True)]

@@ -36,6 +36,7 @@ from zerofs.lsm.sealing.sealer import ChunkSealer, ThreadSealer
 from zerofs.objectstore.api import ObjectStore
 from zerofs.objectstore.conditional import create
 from zerofs.objectstore.open import local_device
+from zerofs.objectstore.probe import probe_name
 from zerofs.telemetry.metrics import Metrics
 from zerofs.transform.frame import Sealer
 from zerofs.world import World
@@ -167,20 +168,33 @@ class Storage:
         """
         return await self._patiently(what, attempt, None)
 
-    async def held_read(self, attempt: Callable[[], Awaitable[T]], give_up_after_s: float) -> T:
+    async def until_it_takes_objects(self) -> None:
+        """Return when the store has taken a small object, which goes again: before that is an outage."""
+        name, put_id = probe_name(self.world), self.new_put_id()
+        await self.create(name, [put_id], put_id)
+        with contextlib.suppress(ObjectStoreError):
+            await self.store.delete(name)
+
+    async def held_read(
+        self, attempt: Callable[[], Awaitable[T]], give_up_after_s: float, *, is_own: bool = False
+    ) -> T:
         """The result of a read without which a write would be lost: asked for again and again.
 
         It begins no outage: one object may be unreadable in a store that is well, and what a clone reads may lie in
         another store. An error that is not transient is raised when it has lasted for so long, while our own store was
-        in no trouble.
+        in no trouble. `is_own`: what is read lies in that. Then it is asked, by putting an object, whether it is in
+        trouble; while it is, that is an outage, and while it is not, transient errors are raised like others.
         """
         pause_s, refused_since_s, is_told = PAUSE_S[0], math.inf, False
         while True:
             try:
                 return await attempt()
             except ObjectStoreError as error:
-                now_s = trio.current_time()
-                if isinstance(error, UnavailableError) or self.outage.age_s is not None:
+                now_s, failures = trio.current_time(), self.outage.failures
+                if is_own:
+                    await self.until_it_takes_objects()
+                is_transient = isinstance(error, UnavailableError) and not is_own
+                if is_transient or self.outage.age_s is not None or self.outage.failures != failures:
                     refused_since_s = math.inf
                 else:
                     refused_since_s = min(refused_since_s, now_s)

@@ -19,9 +19,7 @@ async def read_values(keys: Sequence[bytes], lookup: Lookup, reader: ChunkReader
     while any(type(entry) is Chunk and entry.is_gone for entry in entries):  # overwritten while this waited
         entries = await lookup.find_many(keys)
     patches = [_patch_of(entry) for entry in entries]
-    sources = [
-        _source_of(entry) if patch is None else patch.base for entry, patch in zip(entries, patches, strict=True)
-    ]
+    sources = [_source_of(entry) for entry in entries]
     if not any(sources):
         return entries  # type: ignore[return-value]  # values only
     texts = await reader.read(sources, lambda position, window: lookup.near(keys[position], window))
@@ -35,9 +33,7 @@ async def read_values(keys: Sequence[bytes], lookup: Lookup, reader: ChunkReader
 async def fetch_ahead(keys: Sequence[bytes], lookup: Lookup, reader: ChunkReader) -> None:
     """Have what `read_values` would read in memory; that nobody has asked for it yet is known to the caches."""
     entries = await lookup.find_many(keys)
-    await reader.read(
-        [None if type(entry) is Chunk and entry.is_gone else _source_of(entry) for entry in entries], unasked=True
-    )
+    await reader.read([_source_of(entry) for entry in entries], unasked=True)
 
 
 def _patch_of(entry: Found) -> Patch | None:
@@ -47,4 +43,10 @@ def _patch_of(entry: Found) -> Patch | None:
 
 
 def _source_of(entry: Found) -> Source:
-    return entry if type(entry) is Chunk or type(entry) is Pointer else None
+    """What is to be read for an entry: of a patch, what it lies on."""
+    patch = _patch_of(entry)
+    if patch is not None:
+        return patch.base
+    if type(entry) is Chunk:
+        return None if entry.is_gone else entry
+    return entry if type(entry) is Pointer else None

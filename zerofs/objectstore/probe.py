@@ -67,9 +67,14 @@ async def probe(store: ObjectStore, world: World, deadline_s: float = DEADLINE_S
         )
 
 
+def probe_name(world: World) -> str:
+    """A fresh name for an object that shows something by being put; what is left of it the next probe removes."""
+    return f"{PROBE_PREFIX}{_new_uuid(world)}"
+
+
 async def _probe_once(store: ObjectStore, world: World, deadline_s: float) -> str:
     """What the store does wrong, or nothing. Ends with the probe's object removed."""
-    name = f"{PROBE_PREFIX}{_new_uuid(world)}"
+    name = probe_name(world)
     put_id = world.entropy(PUT_ID_SIZE)
     failure = ""
     try:

@@ -63,6 +63,23 @@ async def test_whoever_need_not_wait_goes_before_but_passes_nobody_over_twice() 
     assert not locks.is_held(1)
 
 
+async def test_a_lock_is_not_left_alone_while_somebody_was_called_to_take_it() -> None:
+    locks = InodeLocks()
+
+    async def wait_for_it() -> None:
+        with await locks.hold(1):
+            pass
+
+    async with trio.open_nursery() as nursery:
+        with await locks.hold(1):
+            nursery.start_soon(wait_for_it)
+            await trio.testing.wait_all_tasks_blocked()
+        with await locks.hold(1):
+            pass
+        assert locks.is_held(1)
+    assert not locks.is_held(1)
+
+
 async def test_a_waiter_that_is_cancelled_when_it_was_passed_over_takes_nothing() -> None:
     locks = InodeLocks()
     scope = trio.CancelScope()

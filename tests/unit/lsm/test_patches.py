@@ -16,7 +16,7 @@ from zerofs.lsm.commits import LIVE_CHUNKS_MAX
 from zerofs.lsm.format.pointer import IN_SST, NONCE_SIZE, Pointer
 from zerofs.lsm.patch import PARTS_MAX, Patch
 from zerofs.objectstore.decorator import StoreDecorator
-from zerofs.objectstore.faults import FaultyStore
+from zerofs.objectstore.probe import PROBE_PREFIX
 from zerofs.units import CHUNK_SIZE, KIB, MIB
 
 RNG = random.Random(21)
@@ -214,40 +214,53 @@ async def test_a_write_over_what_is_damaged_is_lost_alone_and_told(bed):
         assert await audit(bed.storage(), engine.manifest) == []
 
 
-async def test_an_outage_holds_the_sync_and_loses_nothing(bed):
-    faulty = FaultyStore(bed.store, random.Random(1))
-    async with bed.open(store=faulty) as engine:
+@pytest.mark.parametrize("error", [UnavailableError("down"), AccessDeniedError("the credentials have expired")])
+async def test_an_outage_holds_the_sync_and_loses_nothing(bed, autojump_clock, error):
+    """Also where reads alone meet it: whether the store is well is asked before anything is given up."""
+    store = Refusing(bed.store)
+    async with bed.open(store=store) as engine:
         await patch(engine, KEYS[0], 0, b"new")
         await patch(engine, KEYS[7], 0, b"new")
-        faulty.partitioned = True
-        with pytest.raises(UnavailableError, match="stays in memory"):
-            await engine.sync()
-        faulty.partitioned = False
+        store.refuse, store.error = lambda name: True, error
+        for _ in range(4):
+            with pytest.raises(UnavailableError, match="stays in memory"):
+                await engine.sync()
+        assert engine.state == "read-only"
+        store.refuse = lambda name: False
         await engine.sync()
+        assert engine.state == "ok"
         assert engine.take_losses() == []
     async with bed.open() as engine:
         assert await engine.get(KEYS[0]) == patched(KEYS[0], (0, b"new"))
         assert await engine.get(KEYS[7]) == patched(KEYS[7], (0, b"new"))
+    assert not await bed.store.list(PROBE_PREFIX)
 
 
-class Denied(StoreDecorator):
-    """Refuses to give one kind of object."""
+class Refusing(StoreDecorator):
+    """Refuses what has to do with some objects."""
 
-    denied = "none"
+    error = UnavailableError("down")
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.refuse = lambda name: False
 
     async def _around(self, request, call):
-        if self.denied in request.name:
-            raise AccessDeniedError(f"{request.name}: 403")
+        if self.refuse(request.name):
+            raise self.error
         return await call()
 
 
-async def test_an_object_that_is_denied_in_a_store_that_is_well_is_given_up(bed):
-    store = Denied(bed.store)
+@pytest.mark.parametrize("error", [UnavailableError("503: no read quorum"), AccessDeniedError("403: archived")])
+async def test_an_object_that_cannot_be_had_from_a_store_that_is_well_is_given_up(bed, autojump_clock, error):
+    """It must not hold whatever else is to be stored."""
+    store = Refusing(bed.store)
     async with bed.open(store=store) as engine:
         for key in KEYS[:3]:
             await patch(engine, key, 0, b"new")
         engine.commit([(b"meta", b"row")])
-        store.denied = (await engine._lookup.find(KEYS[5])).object_name
+        bad = (await engine._lookup.find(KEYS[5])).object_name
+        store.refuse, store.error = lambda name: name == bad, error
         begun = trio.current_time()
         with pytest.raises(UnavailableError):
             await engine.sync()
@@ -257,6 +270,50 @@ async def test_an_object_that_is_denied_in_a_store_that_is_well_is_given_up(bed)
     async with bed.open() as engine:
         assert await engine.multi_get(KEYS) == list(CHUNKS.values())
         assert await engine.get(b"meta") == b"row"
+
+
+async def test_what_is_fetched_ahead_below_a_patch_that_is_being_made_whole(bed, caplog):
+    bed.cache_bytes = 4 * MIB
+    store = GatedStore(bed.store)
+    async with bed.open(store=store) as engine, trio.open_nursery() as nursery:
+        await patch(engine, KEYS[0], 0, b"one")
+        store.gate = trio.Event()
+        nursery.start_soon(engine.sync)
+        await trio.testing.wait_all_tasks_blocked()
+        engine.prefetch(KEYS)
+        await trio.testing.wait_all_tasks_blocked()
+        store.gate.set()
+        await trio.testing.wait_all_tasks_blocked()
+        before = fetches(bed)
+        assert await engine.multi_get(KEYS[1:]) == [CHUNKS[key] for key in KEYS[1:]]
+        assert fetches(bed) == before
+    assert not caplog.records
+
+
+async def test_patches_that_nobody_needs_any_more_do_not_stay(bed):
+    bed.options = replace(TINY, dirty_limit_bytes=64 * MIB, memtable_size_bytes=16 * MIB)
+    keys = [chunk_key(2, i) for i in range(LIVE_CHUNKS_MAX + 1)]
+    async with bed.open() as engine:
+        engine.commit([(key, key * 100) for key in keys])
+        await engine.flush()
+        for key in keys[:-1]:
+            await patch(engine, key, 5, b"new")
+        engine.commit([(key, None) for key in keys[:50]])
+        await patch(engine, keys[-1], 5, b"new")
+        engine.commit([], [(keys[0], keys[-1] + b"\0")])
+        await engine.sync()
+        assert engine.dirty_bytes == 0
+
+
+async def test_a_patch_holds_no_more_than_a_chunk_or_two(bed):
+    patch = Patch(pointer(CHUNK_SIZE))
+    for number in range(PARTS_MAX):
+        patch.write(1, bytes([number]) * 100)
+    assert len(patch._parts) == 1
+    patch.write(1000, bytes(CHUNK_SIZE - 1000))
+    assert not patch.is_full
+    patch.write(500, bytes(CHUNK_SIZE - 501))
+    assert patch.is_full
 
 
 @pytest.mark.parametrize("flush_too", [False, True])

@@ -148,7 +148,6 @@ async def sync(ctx: Context) -> None:
     """Return when everything that was written before is durable. Raises EIO on a mount that lost a write."""
     if not ctx.options.read_only:
         await ctx.engine.sync()
-        ctx.note_losses()
         if ctx.data_lost or ctx.broken:
             raise FsError(errno.EIO, "a write was refused and lost; see the mount's status")
 
