@@ -1,6 +1,7 @@
 """Parts of chunks are overwritten without what is there being read; it is when they are sealed (decision 0021)."""
 
 import random
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -125,13 +126,20 @@ async def test_what_is_in_memory_and_what_is_not_there_is_no_patch(bed):
         assert type(stored) is Patch
 
 
-async def test_a_patch_that_is_being_made_whole_is_read_and_written_on(bed):
+@asynccontextmanager
+async def being_made_whole(bed):
+    """An engine whose sync waits for what the patch of the first key lies on, until the gate is opened; a nursery."""
     store = GatedStore(bed.store)
     async with bed.open(store=store) as engine, trio.open_nursery() as nursery:
         await patch(engine, KEYS[0], 0, b"one")
         store.gate = trio.Event()
         nursery.start_soon(engine.sync)
         await trio.testing.wait_all_tasks_blocked()
+        yield engine, store.gate, nursery
+
+
+async def test_a_patch_that_is_being_made_whole_is_read_and_written_on(bed):
+    async with being_made_whole(bed) as (engine, gate, nursery):
         found = []
 
         async def write_on():
@@ -142,7 +150,7 @@ async def test_a_patch_that_is_being_made_whole_is_read_and_written_on(bed):
         nursery.start_soon(write_on)
         await trio.testing.wait_all_tasks_blocked()
         assert not found
-        store.gate.set()
+        gate.set()
         await trio.testing.wait_all_tasks_blocked()
         assert found == [patched(KEYS[0], (0, b"one"))]
         await engine.sync()
@@ -274,15 +282,10 @@ async def test_an_object_that_cannot_be_had_from_a_store_that_is_well_is_given_u
 
 async def test_what_is_fetched_ahead_below_a_patch_that_is_being_made_whole(bed, caplog):
     bed.cache_bytes = 4 * MIB
-    store = GatedStore(bed.store)
-    async with bed.open(store=store) as engine, trio.open_nursery() as nursery:
-        await patch(engine, KEYS[0], 0, b"one")
-        store.gate = trio.Event()
-        nursery.start_soon(engine.sync)
-        await trio.testing.wait_all_tasks_blocked()
+    async with being_made_whole(bed) as (engine, gate, _):
         engine.prefetch(KEYS)
         await trio.testing.wait_all_tasks_blocked()
-        store.gate.set()
+        gate.set()
         await trio.testing.wait_all_tasks_blocked()
         before = fetches(bed)
         assert await engine.multi_get(KEYS[1:]) == [CHUNKS[key] for key in KEYS[1:]]

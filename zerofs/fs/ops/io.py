@@ -115,7 +115,7 @@ async def write(
 
 async def _look_up_ahead(ctx: Context, node: Inode, offset: int, data: Data) -> None:
     """Have in memory what the write will look up: then those that wait for one lock wait for the store together."""
-    with contextlib.suppress(ZerofsError):  # it will be looked up again, and in vain
+    with contextlib.suppress(ZerofsError):  # the lookup that counts comes with the lock, and tells
         await content.existing(ctx.engine, node, offset, len(data), data)
 
 
