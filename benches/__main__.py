@@ -32,6 +32,7 @@ from benches.sources import Sources
 LOAD_TIMEOUT_S = 900
 IDLE_AFTER_S, IDLE_FOR_S = 1.5, 3.0
 SOURCES = "sources"
+PARAMETERS = ("suite", "runs", "size_mib", "files", "quick", "far")
 
 
 def parse_arguments():
@@ -145,18 +146,18 @@ def main():
             Sources(base / SOURCES).make(arguments.files)
         with report.Steps(console, arguments.runs * len(suite.rows) * len(systems)) as steps:
             runs = measure(arguments, systems, steps, missing)
-        idle = idle_cpu(systems)
-    document = {
-        "environment": environment,
-        "parameters": {key: getattr(arguments, key) for key in ("suite", "runs", "size_mib", "files", "quick", "far")},
-        "results": report.summarise(suite.rows, systems, runs),
-        "idle_cpu_percent": idle,
-        "not_measured": missing,
-        "warnings": warnings,
-    }
-    path = report.write_json(document)
-    report.show(console, document)
-    console.print(f"written to {path}", highlight=False)
+        # Before anything is cleared away, which may fail.
+        document = {
+            "environment": environment,
+            "parameters": {name: getattr(arguments, name) for name in PARAMETERS},
+            "results": report.summarise(suite.rows, systems, runs),
+            "idle_cpu_percent": idle_cpu(systems),
+            "not_measured": missing,
+            "warnings": warnings,
+        }
+        path = report.write_json(document)
+        report.show(console, document)
+        console.print(f"written to {path}", highlight=False)
     return 0 if systems else 1
 
 

@@ -154,6 +154,10 @@ class Juicefs(System):
     acknowledges_close = "store, unsynced"
     acknowledges_fsync = "store, unsynced"
 
+    def __init__(self, base):
+        super().__init__(base)
+        self.log = str(self.base / "log")
+
     def prepare(self):
         program = shutil.which("juicefs")
         if program is None:
@@ -161,7 +165,6 @@ class Juicefs(System):
         require("openssl")
         super().prepare()
         self.program, self.meta = program, f"sqlite3://{self.base / 'meta.db'}"
-        self.log = str(self.base / "log")
         self.environment = os.environ | {"JFS_RSA_PASSPHRASE": PASSWORD}
         key = self.base / "key.pem"
         run(
