@@ -9,6 +9,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from resource import RUSAGE_THREAD, getrusage
 from typing import TypeVar, TypeVarTuple, Unpack
 
 import trio
@@ -50,6 +51,11 @@ class World:
     def monotonic_ns(self) -> int:
         """A clock that only moves forward. For durations."""
         return time.monotonic_ns()
+
+    def switches(self) -> int:
+        """How often this thread has given its core to another one, wanting to or not."""
+        usage = getrusage(RUSAGE_THREAD)
+        return usage.ru_nivcsw + usage.ru_nvcsw
 
     def entropy(self, size: int) -> bytes:
         """`size` bytes from the operating system's generator. For keys, nonces, ids."""

@@ -55,7 +55,7 @@ class AwakeTrio:
     def __init__(self, world: World, *, can_read: Callable[[int], Callable[[int], Any]] | None = None) -> None:
         self.Lock = NoLock
         self.lowlevel = self
-        self._now_ns = world.monotonic_ns
+        self._now_ns, self._switches = world.monotonic_ns, world.switches
         self._can_read_factory = can_read or _poller
         self._can_read: Callable[[int], Any] | None = None
         self._patience = Patience()
@@ -79,8 +79,8 @@ class AwakeTrio:
                 self._can_read = self._can_read_factory(descriptor)
             if self._now_ns() >= self._yield_at_ns:
                 await self._yield()
-            if not self._can_read(0) and not await self._arrives_while_awake(self._can_read):
-                await self._sleep(descriptor, self._can_read)
+            if not self._can_read(0):
+                await self._wait(descriptor, self._can_read)
         finally:
             self._reading = False
             if self._idle:
@@ -90,37 +90,44 @@ class AwakeTrio:
         await checkpoint()
         self._yield_at_ns = self._now_ns() + YIELD_NS
 
-    async def _arrives_while_awake(self, can_read: Callable[[int], Any]) -> bool:
-        began_ns = now_ns = self._now_ns()
+    async def _wait(self, descriptor: int, can_read: Callable[[int], Any]) -> None:
+        began_ns = self._now_ns()
+        if not await self._arrives_while_awake(began_ns, can_read):
+            await self._sleep(descriptor, can_read)
+            self._patience.slept(self._now_ns() - began_ns)
+
+    async def _arrives_while_awake(self, began_ns: int, can_read: Callable[[int], Any]) -> bool:
+        now_ns = began_ns
         deadline_ns = self._patience.deadline_ns(began_ns)
         while now_ns < deadline_ns:
+            switches = self._switches()
             for _ in range(_POLLS_AT_ONCE):
                 if can_read(0):
-                    self._patience.hit()
+                    self._patience.hit(now_ns - began_ns)
                     return True
             after_ns = self._now_ns()
             if after_ns - now_ns > DISTURBED_NS:
-                self._patience.disturbed(after_ns)
-                return False
+                if self._switches() != switches:
+                    self._patience.disturbed(after_ns)
+                    return False
+                deadline_ns += after_ns - now_ns  # the machine was gone, not the core
             await self._yield()
             now_ns = self._now_ns()
         if deadline_ns == began_ns:
             return False
         # Other tasks may have used the while up, and that is no reason to give up.
         if can_read(0):
-            self._patience.hit()
+            self._patience.hit(now_ns - began_ns)
             return True
         self._patience.missed()
         return False
 
     async def _sleep(self, descriptor: int, can_read: Callable[[int], Any]) -> None:
-        began_ns = self._now_ns()
         while True:
             await wait_readable(descriptor)
             # A request can be withdrawn before it is read, and then the read would block everything.
             if can_read(0):
                 break
-        self._patience.slept(self._now_ns() - began_ns)
 
 
 def _poller(descriptor: int) -> Callable[[int], Any]:

@@ -87,7 +87,7 @@ class Server:
         self._fs = fs
         self._descriptor = descriptor
         self._options = options
-        self._now_ns = world.monotonic_ns
+        self._now_ns, self._switches = world.monotonic_ns, world.switches
         self._calls: Calls | None = None
         self._patience = Patience()
         self._stay_awake = options.stay_awake
@@ -101,6 +101,8 @@ class Server:
         self._lent_turns = 0
         self._interrupts = Interrupts()
         self._yield_at_ns = 0
+        self._began_ns = 0
+        """When the wait for the next request began, or when somebody got an answer since."""
         self._waiting = 0
         """Requests that wait for something: what they wait for needs its turn, too."""
         self._poll = select.poll()
@@ -175,6 +177,7 @@ class Server:
                     self._interrupts.begin(unique, header.pid, scope)
                 try:
                     await _rest(work, trap)
+                    self._began_ns = self._now_ns()
                 except trio.Cancelled:
                     if not scope.cancel_called:  # the server is stopped: nobody else will answer
                         self._send(replies.refusal(unique, errno.ECONNABORTED))
@@ -289,17 +292,21 @@ class Server:
             await self._yield()
         while True:
             # Asking whether there is one is cheaper than an error that tells there is none.
-            if self._poll.poll(0) or (self._stay_awake and await self._awake()):
-                buffer = self._buffer()
-                size = self._read(buffer)
-                if size is not None:
-                    return buffer, size
-                self._keep(buffer)
-                continue
-            self._lent = None  # nobody knows for how long
-            began_ns = self._now_ns()
-            await trio.lowlevel.wait_readable(self._descriptor)
-            self._patience.slept(self._now_ns() - began_ns)
+            if not self._poll.poll(0):
+                await self._until_one_comes()
+            buffer = self._buffer()
+            size = self._read(buffer)
+            if size is not None:
+                return buffer, size
+            self._keep(buffer)
+
+    async def _until_one_comes(self) -> None:
+        self._began_ns = self._now_ns()
+        if self._stay_awake and await self._awake():
+            return
+        self._lent = None  # nobody knows for how long
+        await trio.lowlevel.wait_readable(self._descriptor)
+        self._patience.slept(self._now_ns() - self._began_ns)
 
     def _read(self, buffer: Buffer) -> int | None:
         """Without waiting: the size of a request, 0 at the end, None when there is none now."""
@@ -316,25 +323,31 @@ class Server:
 
     async def _awake(self) -> bool:
         """Ask again for a short while whether there is a request. False when that was in vain."""
-        now_ns = self._now_ns()
+        began_ns = now_ns = self._began_ns
         deadline_ns = self._patience.deadline_ns(now_ns)
         if deadline_ns == now_ns:
             return False
-        poll = self._poll.poll
+        poll, switches = self._poll.poll, self._switches()
         while now_ns < deadline_ns:
             for _ in range(_TRIES_AT_ONCE):
                 if poll(0):
-                    self._patience.hit()
+                    self._patience.hit(now_ns - began_ns)
                     return True
             after_ns = self._now_ns()
             if after_ns - now_ns > DISTURBED_NS:
-                self._patience.disturbed(after_ns)
-                return False
+                if self._switches() != switches:
+                    self._patience.disturbed(after_ns)
+                    return False
+                deadline_ns += after_ns - now_ns  # the machine was gone, not the core
             if self._waiting or after_ns >= self._yield_at_ns:
                 await self._yield()
-                after_ns = self._now_ns()
+                after_ns, switches = self._now_ns(), self._switches()
+                if self._began_ns != began_ns:  # who was answered meanwhile may come back at once
+                    began_ns = self._began_ns
+                    deadline_ns = self._patience.deadline_ns(began_ns)
             now_ns = after_ns
-        self._patience.missed()
+        if not self._waiting:  # else it is we who are slow
+            self._patience.missed()
         return False
 
     async def _yield(self) -> None:

@@ -8,7 +8,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from zerofs.frontend.fuse.libfuse.stay_awake import YIELD_NS, AwakeTrio, staying_awake
-from zerofs.frontend.fuse.patience import DISTURBED_NS, FULL_NS
+from zerofs.frontend.fuse.patience import DISTURBED_NS, SHORT_NS
 from zerofs.world import World
 
 
@@ -19,10 +19,14 @@ class ManualWorld(World):
         super().__init__()
         self.now = 1_000_000
         self.step_ns = step_ns
+        self.switched = 0
 
     def monotonic_ns(self):
         self.now += self.step_ns
         return self.now
+
+    def switches(self):
+        return self.switched
 
 
 class Polls:
@@ -89,15 +93,15 @@ async def test_a_request_within_the_while_is_a_hit(pipe):
     awake._patience.missed()
     await awake.wait_readable(pipe[0])
     assert polls.asked == 8
-    assert awake._patience.budget_ns == FULL_NS
+    assert awake._patience.budget_ns == SHORT_NS
 
 
 async def test_after_the_while_it_sleeps_until_the_descriptor_is_readable(pipe):
-    awake = AwakeTrio(ManualWorld(step_ns=FULL_NS // 10))
+    awake = AwakeTrio(ManualWorld(step_ns=SHORT_NS // 10))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(awake.wait_readable, pipe[0])
         await wait_all_tasks_blocked()
-        assert awake._patience.budget_ns < FULL_NS
+        assert awake._patience.budget_ns < SHORT_NS
         assert awake._reading
         os.write(pipe[1], b"x")
     assert not awake._reading
@@ -113,12 +117,29 @@ async def test_a_withdrawn_request_is_not_read(pipe):
     assert polls.asked == 3
 
 
+class Preempted(ManualWorld):
+    """Another thread has the core all the time."""
+
+    def switches(self):
+        self.switched += 1
+        return self.switched
+
+
 async def test_somebody_else_wanting_the_core_ends_the_wait(pipe):
-    world = ManualWorld(step_ns=DISTURBED_NS + 1)
+    world = Preempted(step_ns=DISTURBED_NS + 1)
     awake = AwakeTrio(world, can_read=Polls([], [], [], [], [], [(1, 1)]))
     os.write(pipe[1], b"x")
     await awake.wait_readable(pipe[0])
     assert awake._patience.deadline_ns(world.now) == world.now
+
+
+async def test_a_machine_that_stood_still_does_not_end_the_wait(pipe):
+    world = ManualWorld(step_ns=DISTURBED_NS + 1)
+    polls = Polls([], [], [], [], [], [(1, 1)])
+    awake = AwakeTrio(world, can_read=polls)
+    await awake.wait_readable(pipe[0])
+    assert polls.asked == 6
+    assert awake._patience.deadline_ns(world.now) > world.now
 
 
 async def test_one_reader_at_a_time_and_the_next_follows(pipe):
