@@ -5,10 +5,7 @@ nowhere else, together with what the cache of names knows, so the three never di
 """
 
 import errno
-from bisect import bisect_right
 from collections.abc import Sequence
-from operator import itemgetter
-from typing import NamedTuple
 
 from zerofs.errors import CorruptionError, FsError
 from zerofs.fs.format.keys import decode_dirscan_cookies, dentry_key, dirscan_key, dirscan_range
@@ -21,58 +18,32 @@ from zerofs.fs.format.records import (
     encode_dentry,
     encode_dirscan,
 )
+from zerofs.fs.listings import Listed, Listings
 from zerofs.fs.ports import Engine, Row, Value
 from zerofs.fs.recent import Recent
 
 _ABSENT = Dentry(0, 0, 0)
 
 _PAGE_ENTRIES = 256
-"""The kernel asks for some 25 names at a time; to read them takes longer than to keep them."""
-
-_PAGES_MAX = 8
-"""Directories that are listed at the same time without reading names twice."""
-
-Listed = tuple[int, int, bytes]
-"""Cookie, inode, name."""
-
-
-class _Page(NamedTuple):
-    """Names of a directory as they are, in the order of cookies."""
-
-    after_cookie: int
-    """It begins behind this one."""
-    entries: list[Listed]
-    is_last: bool
-
-    def ends_at(self, cookie: int) -> bool:
-        """Whether its last entry has this cookie."""
-        return bool(self.entries) and self.entries[-1][0] == cookie
-
-    def behind(self, cookie: int, limit: int) -> list[Listed] | None:
-        """Up to `limit` entries, none only at the end of the directory; None if they are not here."""
-        if cookie < self.after_cookie:
-            return None
-        first = bisect_right(self.entries, cookie, key=itemgetter(0))
-        return self.entries[first : first + limit] or ([] if self.is_last else None)
+"""Names that are read at once for whoever goes on."""
 
 
 class Dentries:
     """All names of one filesystem."""
 
-    __slots__ = ("_cache", "_engine", "_pages", "generation")
+    __slots__ = ("_cache", "_engine", "_listings", "generation")
 
     def __init__(self, engine: Engine, cache_count: int) -> None:
         self._engine = engine
         self._cache: Recent[tuple[int, bytes], Dentry] = Recent(cache_count)
         self.generation = 0
         """Counts changes: who slept since a lookup can tell whether any name changed meanwhile."""
-        self._pages: dict[int, _Page] = {}
-        """By directory, oldest first."""
+        self._listings = Listings()
 
     def renew(self) -> None:
         """Another state of the volume is shown: know nothing."""
         self._cache.clear()
-        self._pages.clear()
+        self._listings.clear()
         self.generation += 1
 
     async def find(self, directory: int, name: bytes) -> Dentry | None:
@@ -93,49 +64,56 @@ class Dentries:
 
     def stage_add(self, rows: list[Row], directory: Inode, name: bytes, node: Inode) -> None:
         """A new name, behind all others. Changes the directory's counts; its row is the caller's to put."""
-        cookie = directory.next_cookie
+        number, cookie = directory.number, directory.next_cookie
         directory.next_cookie = cookie + 1
         directory.entries += 1
-        self.stage_set(rows, directory, name, Dentry(node.number, cookie, node.kind))
+        self._stage(rows, number, name, Dentry(node.number, cookie, node.kind))
+        self._listings.add(number, (cookie, node.number, name))
 
     def stage_set(self, rows: list[Row], directory: Inode, name: bytes, dentry: Dentry) -> None:
         """Let a name lead to an inode, at the cookie that the dentry says."""
-        number = directory.number
-        rows.append((dentry_key(number, name), encode_dentry(dentry)))
-        rows.append((dirscan_key(number, dentry.cookie), encode_dirscan(dentry.inode, dentry.kind, name)))
-        self._changed(number, name, dentry)
+        self._stage(rows, directory.number, name, dentry)
+        self._listings.drop(directory.number)
+
+    def _stage(self, rows: list[Row], directory: int, name: bytes, dentry: Dentry) -> None:
+        rows.append((dentry_key(directory, name), encode_dentry(dentry)))
+        rows.append((dirscan_key(directory, dentry.cookie), encode_dirscan(dentry.inode, dentry.kind, name)))
+        self._changed(directory, name, dentry)
 
     def stage_remove(self, rows: list[Row], directory: Inode, name: bytes, cookie: int) -> None:
         """Take a name away. Changes the directory's count; its row is the caller's to put."""
+        number = directory.number
         directory.entries -= 1
-        self.stage_forget_name(rows, directory, name)
-        rows.append((dirscan_key(directory.number, cookie), None))
+        rows.append((dentry_key(number, name), None))
+        rows.append((dirscan_key(number, cookie), None))
+        self._changed(number, name, _ABSENT)
+        self._listings.remove(number, cookie)
 
     def stage_forget_name(self, rows: list[Row], directory: Inode, name: bytes) -> None:
         """Take away the row by name only: a rename goes on using the cookie."""
         rows.append((dentry_key(directory.number, name), None))
         self._changed(directory.number, name, _ABSENT)
+        self._listings.drop(directory.number)
+
+    def note_new(self, directory: int) -> None:
+        """A directory is being made: nothing is in it."""
+        self._listings.put(directory, 0, (), is_last=True)
 
     def _changed(self, directory: int, name: bytes, known: Dentry) -> None:
         self.generation += 1
         self._cache.put((directory, name), known)
-        self._pages.pop(directory, None)
 
     async def list(self, directory: int, after_cookie: int, limit: int) -> list[Listed]:
         """Up to `limit` entries behind a cookie, in the order of cookies; none only at the end of the directory."""
-        page = self._pages.get(directory)
-        found = page.behind(after_cookie, limit) if page is not None else None
+        found = self._listings.behind(directory, after_cookie, limit)
         if found is not None:
             return found
-        # Only who goes on where a page ended gets more than he asks for: if the directory changes, it is lost.
-        goes_on = page is not None and page.ends_at(after_cookie)
+        # Only who goes on gets more than he asks for: if the directory changes, it is lost.
+        goes_on = self._listings.ends_at(directory, after_cookie)
         generation, wanted = self.generation, max(limit, _PAGE_ENTRIES) if goes_on else limit
         entries = _decode(directory, await self._engine.scan(*dirscan_range(directory, after_cookie), wanted))
-        if generation == self.generation:  # else they may be older than a change that dropped the page
-            self._pages.pop(directory, None)
-            self._pages[directory] = _Page(after_cookie, entries, is_last=len(entries) < wanted)
-            if len(self._pages) > _PAGES_MAX:
-                del self._pages[next(iter(self._pages))]
+        if generation == self.generation:  # else they may be older than a change that dropped what was known
+            self._listings.put(directory, after_cookie, entries, is_last=len(entries) < wanted)
         return entries[:limit]
 
 

@@ -162,6 +162,7 @@ def _make_held(
         node.nlink = 2
         node.parent = directory.number
         directory.nlink += 1
+        ctx.dentries.note_new(node.number)
     directory.mtime_ns = directory.ctime_ns = node.ctime_ns
     ctx.dentries.stage_add(rows, directory, name, node)
     ctx.commit(rows)

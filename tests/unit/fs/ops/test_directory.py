@@ -184,9 +184,11 @@ async def read_names(mounted: Mounted, handle: int, cookie: int, limit: int) -> 
 
 
 async def test_names_that_were_read_are_not_read_again(mounted: Mounted) -> None:
-    inode = await mounted.mkdir("/d")
+    await mounted.mkdir("/d")
     for index in range(600):
         await mounted.write_file(f"/d/{index}")
+    await mounted.remount()
+    inode = (await mounted.look("/d")).inode
     names: list[str] = []
     cookie = 0
     handle = await mounted.fs.opendir(ROOT_CALLER, inode)
@@ -244,9 +246,32 @@ async def test_names_that_change_while_they_are_read_are_not_kept(mounted: Mount
     await mounted.fs.releasedir(handle)
 
 
-async def test_names_of_a_few_directories_are_kept_and_no_more(mounted: Mounted) -> None:
-    for index in range(20):
-        await mounted.mkdir(f"/{index}")
-        await mounted.write_file(f"/{index}/f")
-        assert len(await mounted.list(f"/{index}")) == 1
-    assert len(mounted.fs._ctx.dentries._pages) == 8
+async def test_a_second_walk_reads_no_names(mounted: Mounted) -> None:
+    for directory in "ab":
+        await mounted.mkdir(f"/{directory}")
+        for index in range(300):
+            await mounted.write_file(f"/{directory}/{index}")
+    await mounted.mkdir("/empty")
+    await mounted.remount()
+    first = [await mounted.list(f"/{directory}") for directory in ("a", "b", "empty")]
+    mounted.engine.calls.clear()
+    assert [await mounted.list(f"/{directory}") for directory in ("a", "b", "empty")] == first
+    assert mounted.engine.calls.count("scan") == 0
+
+
+async def test_names_that_were_made_just_now_are_not_read(mounted: Mounted) -> None:
+    inode = await mounted.mkdir("/d")
+    handle = await mounted.fs.opendir(ROOT_CALLER, inode)
+    for index in range(30):
+        await mounted.write_file(f"/d/{index}")
+    mounted.engine.calls.clear()
+    first, cookie = await read_names(mounted, handle, 0, 10)
+    await mounted.unlink("/d/3")
+    await mounted.unlink("/d/20")
+    await mounted.write_file("/d/new")
+    rest, _ = await read_names(mounted, handle, cookie, 100)
+    assert first == [str(index) for index in range(10)]
+    assert rest == [*[str(index) for index in range(10, 30) if index != 20], "new"]
+    assert "3" not in (await mounted.list("/d"))
+    assert mounted.engine.calls.count("scan") == 0
+    await mounted.fs.releasedir(handle)
