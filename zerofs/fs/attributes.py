@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from zerofs.fs.format.records import INLINE_LIMIT, Inode
+from zerofs.fs.format.records import INLINE_LIMIT, Inode, decode_regular
 from zerofs.units import CHUNK_SIZE
 
 _DIRECTORY_SIZE = 4096
@@ -100,12 +100,8 @@ def attributes_of(node: Inode) -> Attributes:
     Allocated space is at least one sector for a file with any bytes, and none for symlinks and special files.
     """
     size = node.size
-    if size:
-        blocks = -(-size // _SECTOR)
-        if size > INLINE_LIMIT:
-            blocks = min(blocks, node.allocated * (CHUNK_SIZE // _SECTOR)) or 1
-    elif node.is_regular:
-        blocks = 0
+    if size or node.is_regular:
+        blocks = _blocks(size, node.allocated)
     elif node.is_directory:
         size, blocks = _DIRECTORY_SIZE, _DIRECTORY_SIZE // _SECTOR
     else:
@@ -126,3 +122,19 @@ def attributes_of(node: Inode) -> Attributes:
             node.btime_ns,
         )
     )
+
+
+def attributes_in(number: int, row: bytes) -> Attributes | None:
+    """As `attributes_of` the inode of a row, without making one. None unless it is a row of a regular file."""
+    fields = decode_regular(row)
+    if fields is None:
+        return None
+    mode, uid, gid, nlink, atime, mtime, ctime, btime, size, allocated = fields
+    blocks = _blocks(size, allocated)
+    return _attributes((number, mode, nlink, uid, gid, 0, size, blocks, atime, mtime, ctime, btime))
+
+
+def _blocks(size: int, allocated: int) -> int:
+    """Of a regular file."""
+    blocks = -(-size // _SECTOR)
+    return blocks if size <= INLINE_LIMIT else min(blocks, allocated * (CHUNK_SIZE // _SECTOR)) or 1

@@ -218,6 +218,23 @@ def decode_inode(number: int, key: bytes, data: bytes) -> Inode:
     return node
 
 
+def decode_regular(data: bytes) -> tuple[int, ...] | None:
+    """(mode, uid, gid, link count, atime, mtime, ctime, btime, size, allocated chunks) of the row of a regular file.
+
+    None for whatever else the row is: `decode_inode` tells, or complains.
+    """
+    if len(data) < _REGULAR.size:
+        return None
+    version, flags, mode, *middle, _, size, allocated = _REGULAR.unpack_from(data)
+    if version != _VERSION or flags & ~FLAG_CAPABILITY or mode & _TYPE_MASK != _REG:
+        return None
+    content = size if size <= INLINE_LIMIT else 0
+    most = 0 if size <= INLINE_LIMIT else chunks_of(size)
+    if len(data) != _REGULAR.size + content or allocated > most or size >= 1 << 63:
+        return None
+    return mode, *middle, size, allocated
+
+
 def _decode_regular(node: Inode, data: bytes) -> None:
     if len(data) < _REGULAR.size:
         raise CorruptionError(f"inode {node.number}: row of {len(data)} bytes")

@@ -4,7 +4,7 @@ import errno
 
 from zerofs.errors import FsError
 from zerofs.fs.access import READ, Caller, require
-from zerofs.fs.attributes import DirectoryEntry, attributes_of
+from zerofs.fs.attributes import DirectoryEntry
 from zerofs.fs.context import Context
 from zerofs.fs.format.keys import MAX_COOKIE
 from zerofs.fs.ops.times import note_access
@@ -32,12 +32,12 @@ async def readdir(ctx: Context, number: int, after_cookie: int, limit: int) -> l
         page = await ctx.dentries.list(node.number, after_cookie, limit)
         if not page:
             break
-        inodes = await ctx.inodes.find_many([inode for _, inode, _ in page])
+        shown = await ctx.inodes.show_many([inode for _, inode, _ in page])
         if renewals != ctx.inodes.renewals:
             continue  # names of one state, inodes of another
         entries = [
-            DirectoryEntry(name, cookie, attributes_of(found))
-            for (cookie, _, name), found in zip(page, inodes, strict=True)
+            DirectoryEntry(name, cookie, found)
+            for (cookie, _, name), found in zip(page, shown, strict=True)
             if found is not None and found.nlink  # else the name was taken while the inodes were fetched
         ]
         after_cookie = page[-1][0]

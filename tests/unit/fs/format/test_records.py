@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zerofs.errors import CorruptionError
+from zerofs.fs.attributes import attributes_in, attributes_of
 from zerofs.fs.format import keys, records
 from zerofs.fs.format.records import Counters, Dentry, Inode, Superblock, decode_inode
 from zerofs.units import CHUNK_SIZE
@@ -53,6 +54,23 @@ def test_an_inode_survives(node: Inode) -> None:
     again = decode_inode(node.number, node.key, node.encode())
     assert {name: getattr(again, name) for name in STORED} == {name: getattr(node, name) for name in STORED}
     assert (again.handles, again.version) == (0, 0)
+
+
+@given(inodes())
+def test_attributes_are_the_same_with_and_without_an_object(node: Inode) -> None:
+    shown = attributes_in(node.number, node.encode())
+    assert shown == (attributes_of(node) if node.is_regular else None)
+
+
+@given(inodes(), st.data())
+def test_attributes_without_an_object_are_those_of_a_whole_row_or_none(node: Inode, data: st.DataObject) -> None:
+    row = bytearray(node.encode())
+    for _ in range(data.draw(st.integers(1, 3))):
+        row[data.draw(st.integers(0, len(row) - 1))] = data.draw(st.integers(0, 255))
+    damaged = bytes(row[: data.draw(st.integers(len(row) - 2, len(row)))]) + data.draw(st.binary(max_size=1))
+    shown = attributes_in(7, damaged)
+    if shown is not None:
+        assert shown == attributes_of(decode_inode(7, node.key, damaged))
 
 
 @given(inodes(), st.data())
