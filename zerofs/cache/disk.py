@@ -106,7 +106,7 @@ class DiskCache:
                     (self._folder / name).unlink()
 
     async def get_many(self, keys: Sequence[int]) -> list[Frame | None]:
-        """The frame of each key, or None. At most one thread hop for each segment that has any of them."""
+        """The frame of each key, or None. A thread hop for each segment of which the page cache does not hold them."""
         found: list[Frame | None] = [None] * len(keys)
         wanted: dict[Segment, list[tuple[int, Place]]] = {}
         for position, key in enumerate(keys):
@@ -118,13 +118,18 @@ class DiskCache:
                 segment.hold()
                 held.callback(segment.let_go)
             for segment, places in wanted.items():
-                frames = await self._world.offload(Lane.DISK, segment.read, [place for _, place in places])
+                frames = await self._read(segment, [place for _, place in places])
                 for (position, _), frame in zip(places, frames, strict=True):
                     found[position] = frame
         hits = sum(frame is not None for frame in found)
         self.hits += hits
         self.misses += len(keys) - hits
         return found
+
+    async def _read(self, segment: Segment, places: Sequence[Place]) -> Sequence[Frame | None]:
+        """What is at those places of a segment that is held: from the page cache at once, from the disk in a thread."""
+        frames = segment.read_cached(places)
+        return frames if frames is not None else await self._world.offload(Lane.DISK, segment.read, places)
 
     def _find(self, key: int) -> tuple[Segment, Place] | None:
         for segment in reversed(self._ring):

@@ -7,7 +7,8 @@ Nothing here is trusted, and nothing is flushed. After a kill both files are as 
 in other hands, an entry may lead to bytes that are another frame or none. Whoever asked opens the frame, and notices.
 From a file that is shorter than its index says comes less than was asked for, which counts as nothing.
 
-Files are read and written by threads; what is known of them is changed by the trio thread alone.
+Files are read and written by threads, but for what the page cache holds; what is known of them is changed by the trio
+thread alone.
 """
 
 import contextlib
@@ -19,6 +20,8 @@ from bisect import bisect_right
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Self
+
+from zerofs.pagecache import INLINE_READ_BYTES, read_cached
 
 Frame = bytes | memoryview
 
@@ -156,6 +159,21 @@ class Segment:
                 if length <= FRAME_MAX_BYTES:
                     data = os.pread(self._frames, length, offset)
             found.append(data if data is not None and len(data) == length else None)
+        return found
+
+    def read_cached(self, places: Sequence[Place]) -> list[bytes] | None:
+        """As `read`, without waiting for the disk; None if it takes one, or if there is much to copy."""
+        if sum(length for _, length in places) > INLINE_READ_BYTES:
+            return None
+        found: list[bytes] = []
+        for offset, length in places:
+            try:
+                data = read_cached(self._frames, offset, length)
+            except (OSError, OverflowError):
+                data = None
+            if data is None:
+                return None
+            found.append(data)
         return found
 
     def hold(self) -> None:

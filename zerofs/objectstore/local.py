@@ -43,11 +43,9 @@ from zerofs.objectstore.api import (
     is_name,
     range_size,
 )
-from zerofs.units import KIB, NS_PER_S
+from zerofs.pagecache import INLINE_READ_BYTES, read_cached
+from zerofs.units import NS_PER_S
 from zerofs.world import Lane, World
-
-INLINE_READ_BYTES = 256 * KIB
-"""Up to here copying from the page cache (30 us) costs less than a hop to a thread and back (80 us)."""
 
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -151,7 +149,7 @@ class LocalStore:
                 os.close(descriptor)
 
     async def _read(self, name: str, descriptor: int, start: int, size: int) -> bytes:
-        data = _read_cached(descriptor, start, size) if size <= INLINE_READ_BYTES else None
+        data = read_cached(descriptor, start, size) if size <= INLINE_READ_BYTES else None
         if data is None:
             data = await self._world.offload(Lane.DISK, _read_all, descriptor, start, size)
         if len(data) != size:
@@ -316,18 +314,6 @@ def _list(root: Path, prefix: str) -> list[ObjectInfo]:
 
 def _version(status: os.stat_result) -> str:
     return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
-
-
-def _read_cached(descriptor: int, start: int, size: int) -> bytes | None:
-    """The bytes if the page cache holds them all and the filesystem can tell; else None. Never waits for a disk."""
-    buffer = bytearray(size)
-    try:
-        taken = os.preadv(descriptor, [buffer], start, os.RWF_NOWAIT) if size else 0
-    except OSError as exc:
-        if exc.errno in (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            return None
-        raise
-    return bytes(buffer) if taken == size else None
 
 
 def _read_all(descriptor: int, start: int, size: int) -> bytes:

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zerofs.cache import disk
+from zerofs.cache import segment as segment_module
 from zerofs.cache.disk import DiskCache, key_of_nonce, key_of_place
 from zerofs.cache.segment import Index, Segment, paths_of
 from zerofs.crypto.aead import nonces
+from zerofs.pagecache import INLINE_READ_BYTES
 from zerofs.testing.world import SimWorld
 from zerofs.units import MIB
 from zerofs.world import World
@@ -276,6 +278,7 @@ async def test_the_ring_may_turn_while_segments_are_read(folder, monkeypatch):
         return read(self, places)
 
     monkeypatch.setattr(Segment, "read", slowly)
+    monkeypatch.setattr(Segment, "read_cached", lambda self, places: None)  # as if the page cache had dropped them
     got = []
 
     async def get():
@@ -459,3 +462,26 @@ def test_keys_of_places_are_those_that_were_written_before():
     """They stand in the files: other ones would never be found again."""
     assert key_of_place("compacted/0000000001-0000000000000001.sst", 64) == 0x757F39A536532A67
     assert key_of_nonce(bytes(range(24))) == 0x1818181818181818
+
+
+async def test_what_the_page_cache_holds_is_read_without_a_thread(folder, autojump_clock, monkeypatch):
+    await filled(folder, range(100), 64 * MIB)
+    cache = DiskCache(folder, 64 * MIB, SimWorld())
+    assert cache.open()
+    monkeypatch.setattr(Segment, "read", None)
+    assert await cache.get_many([7, ABSENT, 9]) == [frame(7), None, frame(9)]
+    cache.close()
+
+
+async def test_what_it_does_not_hold_and_what_is_much_is_read_in_a_thread(folder, autojump_clock, monkeypatch):
+    await filled(folder, range(100), 64 * MIB)
+    cache = DiskCache(folder, 64 * MIB, SimWorld())
+    assert cache.open()
+    read, asked = Segment.read, []
+    monkeypatch.setattr(Segment, "read", lambda self, places: asked.append(len(places)) or read(self, places))
+    much = INLINE_READ_BYTES // len(frame(0)) + 1
+    assert await cache.get_many(list(range(much))) == [frame(number) for number in range(much)]
+    monkeypatch.setattr(segment_module, "read_cached", lambda *_: None)
+    assert await cache.get_many([7, 9]) == [frame(7), frame(9)]
+    assert asked == [much, 2]
+    cache.close()

@@ -19,7 +19,8 @@ from zerofs.errors import (
     UnavailableError,
 )
 from zerofs.objectstore import durable
-from zerofs.objectstore.local import INLINE_READ_BYTES, LocalStore
+from zerofs.objectstore.local import LocalStore
+from zerofs.pagecache import INLINE_READ_BYTES
 
 
 @pytest.fixture
