@@ -99,6 +99,10 @@ class Dentries:
         """A directory is being made: nothing is in it."""
         self._listings.put(directory, 0, (), is_last=True)
 
+    def note_gone(self, directory: int) -> None:
+        """A directory is being removed."""
+        self._listings.drop(directory)
+
     def _changed(self, directory: int, name: bytes, known: Dentry) -> None:
         self.generation += 1
         self._cache.put((directory, name), known)
@@ -108,7 +112,7 @@ class Dentries:
         found = self._listings.behind(directory, after_cookie, limit)
         if found is not None:
             return found
-        # Only who goes on gets more than he asks for: if the directory changes, it is lost.
+        # Only who goes on gets more than he asks for: who looks at the beginning may need no more.
         goes_on = self._listings.ends_at(directory, after_cookie)
         generation, wanted = self.generation, max(limit, _PAGE_ENTRIES) if goes_on else limit
         entries = _decode(directory, await self._engine.scan(*dirscan_range(directory, after_cookie), wanted))

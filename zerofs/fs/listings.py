@@ -84,7 +84,7 @@ class Listings:
         known = self._known.get(directory)
         if known is None:
             return
-        if known.is_last and len(known.entries) < OF_ONE_MAX:
+        if known.is_last and entry[0] > known.after_cookie and len(known.entries) < OF_ONE_MAX:
             known.entries.append(entry)
             self._count += 1
             self._bound()
@@ -101,7 +101,7 @@ class Listings:
                 self._count -= 1
 
     def drop(self, directory: int) -> None:
-        """The directory changed in another way."""
+        """The directory changed in another way, or is gone."""
         known = self._known.pop(directory, None)
         if known is not None:
             self._count -= len(known.entries)

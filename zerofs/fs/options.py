@@ -28,7 +28,10 @@ class FilesystemOptions:
     """A dirty filesystem is synced that often."""
 
     inode_cache_count: int = 16384
-    """Inodes kept in memory although nobody refers to them, about; twice that at most. 600 bytes each."""
+    """Inodes kept in memory although nobody refers to them, about; twice that at most. 600 bytes each.
+
+    As many rows of those that were only listed, 350 bytes each at most.
+    """
 
     dentry_cache_count: int = 32768
     """Names remembered, present and absent, about; twice that at most. 300 bytes each."""

@@ -161,6 +161,8 @@ async def new_mount(**options: object) -> Mounted:
 def evict_all(fs: Filesystem) -> None:
     """Drop what is cached and unused: names, and inodes without handles."""
     forget_all(fs._ctx.inodes._recent)
+    forget_all(fs._ctx.inodes._rows)
+    fs._ctx.dentries._listings.clear()
     forget_all(fs._ctx.dentries._cache)
 
 

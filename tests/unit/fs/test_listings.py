@@ -81,6 +81,14 @@ def test_new_names_follow_where_the_end_is_known():
     assert listings.behind(9, 0, 100) is None
 
 
+def test_what_somebody_saw_behind_the_end_is_not_continued():
+    listings = Listings()
+    listings.put(7, 1000, [], is_last=True)
+    listings.add(7, names(3, 4)[0])
+    assert listings.behind(7, 1000, 5) is None
+    assert len(listings) == 0
+
+
 def test_new_names_are_bounded_too():
     listings = Listings()
     for directory in range(8):

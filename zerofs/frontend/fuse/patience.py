@@ -6,8 +6,9 @@ it sleeps. It must stop at once when nobody comes, when it does not pay, and whe
 
 How short the while may be depends on the machine. Where a sleeping core is woken within microseconds, so is the program
 that gets a reply. In many virtual machines that takes a hundred, for the program and then for us; then a longer wait
-saves most of the time between two requests. Nothing tells but a trial: so many requests with the short wait, as many
-with the long one, and the long one stays if the gaps became much shorter.
+saves most of the time between two requests. Nothing tells but trials: so many requests with the short wait, as many
+with the long one. The long one stays if the gaps became much shorter, several times in a row: programs think for times
+that vary, too.
 """
 
 from enum import Enum, auto
@@ -43,8 +44,11 @@ SAMPLE = 64
 SLEPT_LEAST = SAMPLE // 4
 """With fewer sleeps among them there is little to gain."""
 
-WORTH = 0.75
+WORTH = 0.6
 """The long wait must make the gaps that much of what they were."""
+
+WINS = 3
+"""So often, one trial after the other."""
 
 LONG_SAMPLES = 256
 """So long the long wait stays before it is compared again."""
@@ -78,6 +82,7 @@ class Patience:
         "_slept",
         "_sum_ns",
         "_usual_ns",
+        "_wins",
         "budget_ns",
         "full_ns",
         "quick_ns",
@@ -97,6 +102,8 @@ class Patience:
         self._left = 1
         """Samples until the phase may end."""
         self._apart = 1
+        self._wins = 0
+        """Trials in a row in which the long wait was worth it."""
 
     def deadline_ns(self, now_ns: int) -> int:
         """Until when to stay awake; `now_ns` itself for not at all."""
@@ -143,12 +150,17 @@ class Patience:
     def _judge(self) -> None:
         """A sample is complete."""
         if self._phase is _Phase.TRIAL:
-            if self._sum_ns <= WORTH * self._usual_ns:
-                self._apart = 1
-                self._begin(_Phase.LONG, LONG_SAMPLES)
-            else:
+            if self._sum_ns > WORTH * self._usual_ns:
+                self._wins = 0
                 self._begin(_Phase.SHORT, self._apart)
                 self._apart = min(2 * self._apart, APART_MOST)
+                return
+            self._wins += 1
+            if self._wins < WINS:
+                self._begin(_Phase.SHORT, 1)
+            else:
+                self._wins, self._apart = 0, 1
+                self._begin(_Phase.LONG, LONG_SAMPLES)
         elif self._phase is _Phase.LONG:
             self._left -= 1
             if not self._left:

@@ -77,6 +77,8 @@ def stage_name_lost(ctx: Context, rows: list[Row], ranges: list[KeyRange], victi
     """One name fewer leads to the inode; a directory has only one."""
     victim.ctime_ns = now_ns
     victim.nlink = 0 if victim.is_directory else victim.nlink - 1
+    if victim.is_directory:
+        ctx.dentries.note_gone(victim.number)
     if victim.nlink:
         rows.append((victim.key, victim))
     else:

@@ -1,7 +1,9 @@
 """How long the wait for the next request is awake."""
 
 import itertools
+import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +16,7 @@ from zerofs.frontend.fuse.patience import (
     REST_NS,
     SAMPLE,
     SHORT_NS,
+    WINS,
     Patience,
 )
 
@@ -59,7 +62,8 @@ class Machine:
     def ask(self):
         """One request. A program whose answer comes late is asleep by then, too."""
         patience = self.patience
-        comes_ns = self.think_ns + (self.wake_ns if self.was_slow else 0)
+        think_ns = self.think_ns() if callable(self.think_ns) else self.think_ns
+        comes_ns = think_ns + (self.wake_ns if self.was_slow else 0)
         self.was_slow = comes_ns > patience.budget_ns
         self.awake_ns += min(comes_ns, patience.budget_ns)
         if not self.was_slow:
@@ -79,13 +83,38 @@ def phases(machine, requests):
     return [full_ns for full_ns, _ in itertools.groupby(seen)]
 
 
+def with_pauses(think_ns, every):
+    """Now and then it has something else to do."""
+    numbers = itertools.count()
+    return lambda: 5 * PAUSE_NS if next(numbers) % every == 0 else think_ns
+
+
 def test_where_waking_is_slow_the_long_wait_is_tried_and_stays():
-    machine = Machine(Patience(), think_ns=20_000, wake_ns=150_000)
-    assert phases(machine, 10 * SAMPLE) == [SHORT_NS, LONG_NS]
-    machine.awake_ns = 0
+    machine = Machine(Patience(), think_ns=with_pauses(20_000, every=100), wake_ns=150_000)
+    assert phases(machine, 20 * SAMPLE) == [SHORT_NS, *[LONG_NS, SHORT_NS] * (WINS - 1), LONG_NS]
+    machine.think_ns, machine.awake_ns = 20_000, 0
     for _ in range(SAMPLE):
         machine.ask()
     assert machine.awake_ns == SAMPLE * 20_000
+
+
+@pytest.mark.parametrize(
+    "think_ns",
+    [
+        lambda dice: 20_000 if dice.random() < 0.75 else dice.uniform(100_000, 1_000_000),
+        lambda dice: 30_000 if dice.random() < 0.7 else dice.expovariate(1 / 500_000),
+        lambda dice: dice.expovariate(1 / 200_000),
+    ],
+    ids=["seldom", "now and then", "always"],
+)
+def test_a_program_that_thinks_for_times_that_vary_does_not_cause_the_long_wait(think_ns):
+    dice = random.Random(7)
+    machine = Machine(Patience(), think_ns=lambda: think_ns(dice), wake_ns=5_000)
+    long = 0
+    for _ in range(200_000):
+        machine.ask()
+        long += machine.patience.full_ns == LONG_NS
+    assert long < 10_000
 
 
 def test_where_waking_is_fast_the_long_wait_does_not_stay_and_is_tried_ever_more_seldom():
@@ -110,8 +139,8 @@ def test_pauses_between_bursts_do_not_count():
 
 
 def test_the_long_wait_is_compared_again_after_a_while():
-    machine = Machine(Patience(), think_ns=20_000, wake_ns=150_000)
-    phases(machine, 3 * SAMPLE)
+    machine = Machine(Patience(), think_ns=with_pauses(20_000, every=100), wake_ns=150_000)
+    phases(machine, 20 * SAMPLE)
     assert machine.patience.full_ns == LONG_NS
     machine.wake_ns, machine.think_ns = 1_000, 350_000  # another program, which thinks
     assert phases(machine, (LONG_SAMPLES + 4) * SAMPLE)[:2] == [LONG_NS, SHORT_NS]

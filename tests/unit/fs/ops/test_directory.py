@@ -275,3 +275,12 @@ async def test_names_that_were_made_just_now_are_not_read(mounted: Mounted) -> N
     assert "3" not in (await mounted.list("/d"))
     assert mounted.engine.calls.count("scan") == 0
     await mounted.fs.releasedir(handle)
+
+
+async def test_nothing_is_kept_of_directories_that_are_gone(mounted: Mounted) -> None:
+    for name in "abc":
+        await mounted.mkdir(f"/{name}")
+    before = len(mounted.fs._ctx.dentries._listings)
+    await mounted.rmdir("/a")
+    await mounted.rename("/b", "/c")
+    assert len(mounted.fs._ctx.dentries._listings) <= before - 2

@@ -101,6 +101,8 @@ class Server:
         self._lent_turns = 0
         self._interrupts = Interrupts()
         self._yield_at_ns = 0
+        self._switched = 0
+        """How often the thread had given its core away at the last turn of others, or sleep."""
         self._began_ns = 0
         """When the wait for the next request began, or when somebody got an answer since."""
         self._waiting = 0
@@ -306,6 +308,7 @@ class Server:
             return
         self._lent = None  # nobody knows for how long
         await trio.lowlevel.wait_readable(self._descriptor)
+        self._switched = self._switches()
         self._patience.slept(self._now_ns() - self._began_ns)
 
     def _read(self, buffer: Buffer) -> int | None:
@@ -327,7 +330,7 @@ class Server:
         deadline_ns = self._patience.deadline_ns(now_ns)
         if deadline_ns == now_ns:
             return False
-        poll, switches = self._poll.poll, self._switches()
+        poll = self._poll.poll
         while now_ns < deadline_ns:
             for _ in range(_TRIES_AT_ONCE):
                 if poll(0):
@@ -335,24 +338,27 @@ class Server:
                     return True
             after_ns = self._now_ns()
             if after_ns - now_ns > DISTURBED_NS:
-                if self._switches() != switches:
+                if self._switches() != self._switched:
                     self._patience.disturbed(after_ns)
                     return False
                 deadline_ns += after_ns - now_ns  # the machine was gone, not the core
             if self._waiting or after_ns >= self._yield_at_ns:
                 await self._yield()
-                after_ns, switches = self._now_ns(), self._switches()
+                after_ns = self._now_ns()
                 if self._began_ns != began_ns:  # who was answered meanwhile may come back at once
                     began_ns = self._began_ns
                     deadline_ns = self._patience.deadline_ns(began_ns)
             now_ns = after_ns
-        if not self._waiting:  # else it is we who are slow
-            self._patience.missed()
+        if poll(0):  # turns of others may have used the while up
+            self._patience.hit(now_ns - began_ns)
+            return True
+        self._patience.missed()
         return False
 
     async def _yield(self) -> None:
         await trio.lowlevel.checkpoint()
         self._yield_at_ns = self._now_ns() + YIELD_NS
+        self._switched = self._switches()
 
     # --- failures
 

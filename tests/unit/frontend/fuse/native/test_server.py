@@ -6,6 +6,7 @@ import os
 import random
 import stat
 import struct
+import types
 
 import pytest
 import trio
@@ -137,6 +138,22 @@ async def test_a_room_is_served(room):
         error, absent = await ask(kernel.ask, Opcode.LOOKUP, 1, b"absent\0")
         assert (error, struct.unpack_from("<Q", absent)) == (0, (0,))
         assert (await ask(kernel.ask, Opcode.MKDIR, 1, struct.pack("<II", 0o755, 0o022) + b"f\0", uid=0))[0] == 17
+
+
+async def test_the_gap_before_the_next_request_begins_when_the_last_answer_is_given():
+    fs = Waiting()
+    async with serving(fs, stay_awake=False) as (kernel, server, ask):
+        gaps = []
+        server._patience = types.SimpleNamespace(slept=gaps.append)
+        kernel.send(Opcode.READ, 5, reading(1))
+        while not fs.asked:
+            await trio.lowlevel.checkpoint()
+        await trio.sleep(0.3)
+        began_ns = server._now_ns()
+        fs.may_answer.set()
+        await ask(kernel.receive)
+        await ask(kernel.ask, Opcode.GETLK)
+        assert gaps[-1] <= server._now_ns() - began_ns
 
 
 async def test_many_wait_and_others_are_answered_meanwhile():

@@ -86,7 +86,20 @@ async def test_nobody_comes_while_somebody_waits_for_us(make):
     server, learned = make(Clock(step_ns=1_000), comes_after=1_000_000)
     server._waiting = 1
     assert not await server._awake()
-    assert learned == []
+    assert learned == [("missed",)]
+
+
+async def test_a_request_that_comes_while_others_have_their_turn_is_seen(make):
+    clock = Clock(step_ns=1_000)
+    server, learned = make(clock, comes_after=4)
+    server._yield_at_ns = 0
+
+    async def take_long():
+        clock.now_ += 10 * SHORT_NS
+
+    server._yield = take_long
+    assert await server._awake()
+    assert learned[0][0] == "hit"
 
 
 async def test_who_was_answered_meanwhile_is_waited_for_anew(make):
@@ -112,5 +125,6 @@ async def test_a_poll_that_takes_long_ends_the_wait_only_if_somebody_else_had_th
     clock.is_busy = is_busy
     server, learned = make(clock, comes_after=6)
     server._yield_at_ns = clock.now_ * 2
+    server._switched = clock.switched
     assert await server._awake() is not is_busy
     assert [what for what, *_ in learned] == (["disturbed"] if is_busy else ["hit"])
