@@ -12,8 +12,7 @@ import logging
 import os
 import select
 import traceback
-import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from typing import Any
 
 import trio
@@ -21,6 +20,7 @@ import trio
 from zerofs.errors import FsError
 from zerofs.frontend.fuse.native import negotiation, replies, requests
 from zerofs.frontend.fuse.native import protocol as p
+from zerofs.frontend.fuse.native.byhand import rest
 from zerofs.frontend.fuse.native.calls import Answer, Calls
 from zerofs.frontend.fuse.native.interrupts import Interrupts
 from zerofs.frontend.fuse.native.negotiation import Agreed
@@ -178,7 +178,7 @@ class Server:
                 if header.opcode in _MAY_BE_GIVEN_UP:
                     self._interrupts.begin(unique, header.pid, scope)
                 try:
-                    await _rest(work, trap)
+                    await rest(work, trap)
                     self._began_ns = self._now_ns()
                 except trio.Cancelled:
                     if not scope.cancel_called:  # the server is stopped: nobody else will answer
@@ -388,19 +388,3 @@ def _is_long(header: Header, size: int) -> bool:
 
 def _name(opcode: int) -> str:
     return Opcode(opcode).name.lower() if opcode in Opcode.__members__.values() else f"request {opcode}"
-
-
-@types.coroutine
-def _rest(work: Coroutine[Any, Any, None], trap: Any) -> Generator[Any, Any, None]:
-    """Go on with a coroutine that was begun by hand, from its first pause on, within this task."""
-    while True:
-        try:
-            value = yield trap
-        except BaseException as error:
-            thrown: BaseException | None = error
-        else:
-            thrown = None
-        try:
-            trap = work.send(value) if thrown is None else work.throw(thrown)
-        except StopIteration:
-            return
