@@ -169,12 +169,19 @@ async def test_a_patch_that_is_overwritten_costs_nothing(bed):
         assert await engine.multi_get(KEYS[:4]) == [None] * 4
 
 
-async def test_more_patches_than_memory_should_hold_are_sealed_while_writing_goes_on(bed):
+@asynccontextmanager
+async def many_stored(bed, count):
+    """An engine with memory for many patches, and the keys of so many chunks that it has in the store."""
     bed.options = replace(TINY, dirty_limit_bytes=64 * MIB, memtable_size_bytes=16 * MIB)
-    keys = [chunk_key(2, i) for i in range(LIVE_CHUNKS_MAX + 200)]
+    keys = [chunk_key(2, i) for i in range(count)]
     async with bed.open() as engine:
         engine.commit([(key, key * 100) for key in keys])
         await engine.flush()
+        yield engine, keys
+
+
+async def test_more_patches_than_memory_should_hold_are_sealed_while_writing_goes_on(bed):
+    async with many_stored(bed, LIVE_CHUNKS_MAX + 200) as (engine, keys):
         for key in keys:
             await patch(engine, key, 5, b"new")
         held = engine.dirty_bytes
@@ -294,11 +301,7 @@ async def test_what_is_fetched_ahead_below_a_patch_that_is_being_made_whole(bed,
 
 
 async def test_patches_that_nobody_needs_any_more_do_not_stay(bed):
-    bed.options = replace(TINY, dirty_limit_bytes=64 * MIB, memtable_size_bytes=16 * MIB)
-    keys = [chunk_key(2, i) for i in range(LIVE_CHUNKS_MAX + 1)]
-    async with bed.open() as engine:
-        engine.commit([(key, key * 100) for key in keys])
-        await engine.flush()
+    async with many_stored(bed, LIVE_CHUNKS_MAX + 1) as (engine, keys):
         for key in keys[:-1]:
             await patch(engine, key, 5, b"new")
         engine.commit([(key, None) for key in keys[:50]])
